@@ -1,0 +1,146 @@
+//! Every bound on what comes from outside or grows inside, each with its unit (law 9).
+
+/// Digits of an extension.
+pub const EXTENSION_DIGITS_MAX: usize = 32;
+/// Characters of the tag between `_` and `data.txt`.
+pub const TAG_CHARS_MAX: usize = 16;
+/// Characters of a site's name.
+pub const SITE_NAME_CHARS_MAX: usize = 32;
+/// Characters of a realm's id.
+pub const REALM_ID_CHARS_MAX: usize = 32;
+
+/// Bytes of a file's body.
+pub const FILE_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of an envelope: kind, subject, generation, hash, and room for fields of later releases.
+pub const ENVELOPE_BYTES_MAX: usize = 1024;
+/// Bytes of a payload: a full context and room for fields of later releases.
+pub const PAYLOAD_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a User-Agent that are kept.
+pub const USER_AGENT_BYTES_MAX: usize = 256;
+
+/// Bytes of an operator's name.
+pub const OPERATOR_BYTES_MAX: usize = 256;
+
+/// Logs that the context of a record names.
+pub const CONTEXT_LOGS_MAX: usize = 256;
+/// Single dots that a context holds per log.
+pub const CONTEXT_DOTS_MAX: usize = 1024;
+/// Logs that a site knows, of all sites and epochs.
+pub const LOGS_MAX: usize = 4096;
+
+/// Records in one commit of the edge.
+pub const COMMIT_RECORDS_MAX: usize = 128;
+/// Bytes of bodies in one commit of the edge, unless a single one is larger.
+pub const COMMIT_BYTES_MAX: usize = 1024 * 1024;
+/// Backups that wait for the committer.
+pub const COMMIT_QUEUE_MAX: usize = 1024;
+/// Times that one commit is tried when the database asks for it.
+pub const COMMIT_TRIES_MAX: u32 = 5;
+/// Files that are looked up by one query.
+pub const LOOKUP_FILES_MAX: usize = 64;
+/// Look-ups that wait for the reader.
+pub const LOOKUP_QUEUE_MAX: usize = 4096;
+
+/// Records of one page for a peer.
+pub const PAGE_RECORDS_MAX: u64 = 512;
+/// Bytes of one page for a peer with its bodies, unless a single record is larger.
+pub const PAGE_BYTES_MAX: usize = 1024 * 1024;
+
+/// Rows of one page for operators.
+pub const PAGE_ROWS_MAX: u32 = 1000;
+/// Rows of one page where the operator names no number.
+pub const PAGE_ROWS_DEFAULT: u32 = 100;
+
+// TLS between sites.
+
+/// Bytes of a file with certificates or a key.
+pub const TLS_FILE_BYTES_MAX: u64 = 256 * 1024;
+/// CAs in a CA file, and certificates of one chain.
+pub const TLS_CERTIFICATES_MAX: usize = 16;
+/// Characters of a deployment's name.
+pub const DEPLOYMENT_NAME_CHARS_MAX: usize = 63;
+/// Connections from peers, without those in handshake.
+pub const PEER_CONNECTIONS_MAX: usize = 256;
+/// Connections in handshake; beyond, the address with the most of them loses its oldest.
+pub const PEER_HANDSHAKES_MAX: usize = 64;
+/// Seconds that a TLS handshake may last, and the wait for the peer's first word after it.
+pub const PEER_HANDSHAKE_SECONDS_MAX: u64 = 5;
+/// Seconds to resolve a peer's address and reach it.
+pub const PEER_CONNECT_SECONDS_MAX: u64 = 3;
+/// Addresses tried of those that a peer's name resolves to.
+pub const PEER_ADDRESSES_MAX: usize = 8;
+/// Seconds between two HTTP/2 pings on a connection between sites.
+pub const PEER_PING_SECONDS: u64 = 2;
+/// Seconds without an answer to a ping until the connection is given up.
+pub const PEER_PING_SECONDS_MAX: u64 = 3;
+/// Bytes read and thrown away from a refused connection, so that it reads why.
+pub const REFUSED_BYTES_MAX: u64 = 16 * 1024;
+/// Seconds for the same.
+pub const REFUSED_SECONDS_MAX: u64 = 1;
+/// Addresses whose refusals are remembered, so that each is logged once a minute.
+pub const REFUSAL_ADDRESSES_MAX: usize = 1024;
+
+// The daemon: configuration, metrics.
+
+/// Addresses on which phones are served.
+pub const EDGE_ADDRESSES_MAX: usize = 16;
+/// Peers that a configuration names.
+pub const PEERS_MAX: usize = 256;
+/// Connections to the database that a configuration may ask for; a private one takes 40 in all.
+pub const DATABASE_POOL_MAX: u32 = 30;
+/// Connections to the metrics listener; more wait.
+pub const METRICS_CONNECTIONS_MAX: usize = 32;
+/// Seconds that a request to the metrics listener may last, from its connection on.
+pub const METRICS_SECONDS_MAX: u64 = 10;
+
+// Replication.
+
+/// Bytes of credit that a supplier keeps for one stream, whatever it is granted.
+pub const CREDIT_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// Bytes of credit that a consumer grants when a stream opens: what may be on its way at once.
+pub const CREDIT_BYTES_GRANTED: u64 = 4 * 1024 * 1024;
+/// Cursors in one message between sites.
+pub const CURSORS_MAX: usize = LOGS_MAX;
+/// Bytes of one message between sites: a page whose last record is the largest, or a whole vector.
+pub const PEER_MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of a text that a peer sends for people.
+pub const PEER_TEXT_BYTES_MAX: usize = 512;
+/// Bytes that one stream between sites receives ahead of its reader.
+pub const PEER_STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+/// Bytes that one connection between sites receives ahead: more than its two streams together.
+pub const PEER_CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// Records behind from which a log is caught up on a stream of its own.
+pub const LIVE_LAG_RECORDS_MAX: u64 = 512;
+/// Messages of one stream that wait to be sent.
+pub const STREAM_QUEUE_MAX: usize = 2;
+/// Milliseconds between two heartbeats while something changes.
+pub const HEARTBEAT_BUSY_MILLIS: u64 = 100;
+/// Milliseconds between two heartbeats while nothing changes.
+pub const HEARTBEAT_IDLE_MILLIS: u64 = 1000;
+/// Milliseconds without a word from a peer until the stream is given up.
+pub const PEER_SILENCE_MILLIS_MAX: u64 = 5000;
+/// Milliseconds between two attempts to reach a peer, at most; the first one follows at once.
+pub const RECONNECT_MILLIS_MAX: u64 = 2000;
+/// The same where only a person can mend what the peer refused.
+pub const REFUSED_RECONNECT_MILLIS_MAX: u64 = 30_000;
+
+// The operators' services.
+
+/// Connections of operators; more wait.
+pub const OPS_CONNECTIONS_MAX: usize = 32;
+/// Requests and streams at a time on one such connection.
+pub const OPS_STREAMS_MAX: u32 = 32;
+/// Requests of operators that use the database at a time; more wait.
+pub const OPS_REQUESTS_MAX: usize = 8;
+/// Bytes of an operator's request.
+pub const OPS_REQUEST_BYTES_MAX: usize = 64 * 1024;
+/// Seconds that an operator's request may last.
+pub const OPS_REQUEST_SECONDS_MAX: u64 = 30;
+/// Seconds that requests have to end in when the site stops.
+pub const OPS_STOP_SECONDS_MAX: u64 = 3;
+/// Seconds to find out whether somebody serves a socket already.
+pub const OPS_PROBE_SECONDS_MAX: u64 = 1;
+/// Bytes of a socket's path, as Linux has it.
+pub const SOCKET_PATH_BYTES_MAX: usize = 107;
+/// Bytes of the list of users in which an operator's name is looked up.
+pub const USERS_BYTES_MAX: u64 = 1024 * 1024;

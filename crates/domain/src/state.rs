@@ -1,0 +1,126 @@
+//! Which versions of a file are heads, and which head a phone gets.
+
+use crate::{Body, Context, Dot, Sha256, Stamp, Version};
+
+/// What a site keeps per file to decide what it serves.
+///
+/// Applying versions is commutative, associative and idempotent as long as each log's records come in
+/// the log's order: what is served depends only on the set of records known (law 4).
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct FileState {
+    generation: u64,
+    /// In the order of their dots.
+    heads: Vec<Head>,
+    context: Context,
+}
+
+/// A version that no other known version supersedes.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Head {
+    /// Its address.
+    pub dot: Dot,
+    /// The origin's time.
+    pub stamp: Stamp,
+    /// None for a deletion.
+    pub body: Option<Body>,
+}
+
+/// What became of a version that was applied.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Applied {
+    /// It is a head now.
+    Head,
+    /// Another version that is known supersedes it, or it was applied before.
+    Superseded,
+    /// It was erased: only its place in the log is kept.
+    Erased,
+}
+
+impl FileState {
+    /// Puts a state together again from its parts, sorting the heads.
+    pub fn from_parts(generation: u64, mut heads: Vec<Head>, context: Context) -> Self {
+        heads.sort_by(|a, b| a.dot.cmp(&b.dot));
+        Self { generation, heads, context }
+    }
+
+    /// How often the subject was erased.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The versions that no other known version supersedes, in the order of their dots.
+    pub fn heads(&self) -> &[Head] {
+        &self.heads
+    }
+
+    /// Everything ever seen of this file in this generation.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// Takes in a version that was written under that generation. The records of one log must come in
+    /// its order, each at least once.
+    pub fn apply(&mut self, dot: &Dot, generation: u64, version: &Version) -> Applied {
+        if generation < self.generation {
+            return Applied::Erased;
+        }
+        if generation > self.generation {
+            // Written after an erasure whose own record has not arrived yet.
+            self.forget(generation);
+        }
+        self.heads.retain(|head| !version.context.covers(&head.dot));
+        let superseded = self.context.covers(dot);
+        if !superseded {
+            self.add_head(Head { dot: dot.clone(), stamp: version.stamp, body: version.body });
+        }
+        self.context.unite(&version.context);
+        // A log arrives in order, so every version of this file up to here is known.
+        self.context.raise_to(dot);
+        if superseded { Applied::Superseded } else { Applied::Head }
+    }
+
+    /// Takes in an erasure by a writer that knew `generation`: nothing of it or before remains.
+    pub fn erase(&mut self, generation: u64) {
+        if generation >= self.generation {
+            self.forget(generation.saturating_add(1));
+        }
+    }
+
+    fn forget(&mut self, generation: u64) {
+        *self = Self { generation, ..Self::default() };
+    }
+
+    fn add_head(&mut self, head: Head) {
+        let place = self.heads.partition_point(|other| other.dot < head.dot);
+        self.heads.insert(place, head);
+    }
+
+    /// The head that a phone gets: the highest by (has a body, clock trusted, time, site, epoch,
+    /// sequence). None where nothing is known; a deletion where every head is one.
+    pub fn served(&self) -> Option<&Head> {
+        self.heads.iter().max_by(|a, b| a.rank().cmp(&b.rank()))
+    }
+
+    /// Two heads with different bodies: written without knowledge of each other.
+    pub fn is_conflict(&self) -> bool {
+        self.heads.windows(2).any(|pair| pair[0].body != pair[1].body)
+    }
+
+    /// There is a head, and every head has this body (none: is a deletion). Writing it again would
+    /// tell nothing new.
+    pub fn all_heads_are(&self, body: Option<Sha256>) -> bool {
+        let same = |head: &Head| head.body.map(|b| b.sha256) == body;
+        !self.heads.is_empty() && self.heads.iter().all(same)
+    }
+
+    /// The context of a writer who has seen all that is known here, within a record's bounds.
+    pub fn whole_context(&self) -> Context {
+        self.context.bounded(self.heads.iter().map(|head| &head.dot))
+    }
+}
+
+impl Head {
+    fn rank(&self) -> (bool, Stamp, &Dot) {
+        (self.body.is_some(), self.stamp, &self.dot)
+    }
+}
