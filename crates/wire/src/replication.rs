@@ -1,0 +1,102 @@
+//! Cursors and logs between sites.
+
+use bruri_domain::{
+    Chain, Cursor, Epoch, Log, LogId, LogKind, Predecessor, Sha256, SiteName, limits::CURSORS_MAX,
+};
+
+use crate::proto::replication::v1 as proto;
+
+/// Why a message of a peer is not understood.
+#[derive(Debug, Eq, PartialEq, thiserror::Error)]
+#[error("field {field} is missing or out of bounds")]
+pub struct InvalidMessage {
+    /// The field.
+    pub field: &'static str,
+}
+
+/// An error about a field.
+pub fn invalid(field: &'static str) -> InvalidMessage {
+    InvalidMessage { field }
+}
+
+impl From<&Log> for proto::Log {
+    fn from(log: &Log) -> Self {
+        let kind = match log.kind {
+            LogKind::Control => proto::LogKind::Control,
+            LogKind::Files => proto::LogKind::Files,
+        };
+        Self {
+            site: log.id.site.to_string(),
+            epoch: log.id.epoch.0,
+            kind: kind.into(),
+            predecessor: log.predecessor.as_ref().map(|predecessor| proto::Predecessor {
+                epoch: predecessor.epoch.0,
+                sequence: predecessor.sequence,
+                chain: predecessor.chain.0.as_bytes().to_vec(),
+            }),
+        }
+    }
+}
+
+impl TryFrom<proto::Log> for Log {
+    type Error = InvalidMessage;
+
+    fn try_from(log: proto::Log) -> Result<Self, InvalidMessage> {
+        let kind = match log.kind() {
+            proto::LogKind::Control => LogKind::Control,
+            proto::LogKind::Files => LogKind::Files,
+            proto::LogKind::Unspecified => return Err(invalid("log.kind")),
+        };
+        let site = SiteName::parse(&log.site).map_err(|_| invalid("log.site"))?;
+        let id = LogId { site, epoch: Epoch(log.epoch) };
+        let predecessor = log.predecessor.map(Predecessor::try_from).transpose()?;
+        Ok(Self { id, kind, predecessor })
+    }
+}
+
+impl TryFrom<proto::Predecessor> for Predecessor {
+    type Error = InvalidMessage;
+
+    fn try_from(predecessor: proto::Predecessor) -> Result<Self, InvalidMessage> {
+        Ok(Self {
+            epoch: Epoch(predecessor.epoch),
+            sequence: predecessor.sequence,
+            chain: chain(&predecessor.chain, "predecessor.chain")?,
+        })
+    }
+}
+
+impl From<&Cursor> for proto::Cursor {
+    fn from(cursor: &Cursor) -> Self {
+        Self {
+            log: Some((&cursor.log).into()),
+            sequence: cursor.sequence,
+            chain: cursor.chain.0.as_bytes().to_vec(),
+        }
+    }
+}
+
+impl TryFrom<proto::Cursor> for Cursor {
+    type Error = InvalidMessage;
+
+    fn try_from(cursor: proto::Cursor) -> Result<Self, InvalidMessage> {
+        Ok(Self {
+            log: cursor.log.ok_or(invalid("cursor.log"))?.try_into()?,
+            sequence: cursor.sequence,
+            chain: chain(&cursor.chain, "cursor.chain")?,
+        })
+    }
+}
+
+/// Reads a bounded list of cursors.
+pub fn cursors(list: Vec<proto::Cursor>) -> Result<Vec<Cursor>, InvalidMessage> {
+    if list.len() > CURSORS_MAX {
+        return Err(invalid("cursors"));
+    }
+    list.into_iter().map(Cursor::try_from).collect()
+}
+
+/// Reads a chain value.
+pub fn chain(bytes: &[u8], field: &'static str) -> Result<Chain, InvalidMessage> {
+    Sha256::from_slice(bytes).map(Chain).ok_or(invalid(field))
+}
