@@ -34,6 +34,8 @@ pub const COMMIT_RECORDS_MAX: usize = 128;
 pub const COMMIT_BYTES_MAX: usize = 1024 * 1024;
 /// Backups that wait for the committer.
 pub const COMMIT_QUEUE_MAX: usize = 1024;
+/// Bytes of bodies that wait for the committer.
+pub const COMMIT_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Times that one commit is tried when the database asks for it.
 pub const COMMIT_TRIES_MAX: u32 = 5;
 /// Files that are looked up by one query.
@@ -117,8 +119,19 @@ pub const STREAM_QUEUE_MAX: usize = 2;
 pub const HEARTBEAT_BUSY_MILLIS: u64 = 100;
 /// Milliseconds between two heartbeats while nothing changes.
 pub const HEARTBEAT_IDLE_MILLIS: u64 = 1000;
-/// Milliseconds without a word from a peer until the stream is given up.
-pub const PEER_SILENCE_MILLIS_MAX: u64 = 5000;
+/// Streams at a time on one connection of a peer: its live and its catch-up stream, and room for the
+/// successors of streams that are just ending.
+pub const PEER_STREAMS_MAX: u32 = 8;
+/// Seconds until a message of a peer has arrived whole: the largest, at 300 kbit/s. A dead line is
+/// noticed by pings, long before.
+pub const PEER_MESSAGE_SECONDS_MAX: u64 = 60;
+/// Seconds without an answer to a ping until a supplier gives a consumer up: on a slow line the ping
+/// waits behind pages.
+pub const PEER_GONE_SECONDS_MAX: u64 = 30;
+/// Milliseconds that a session lasts before it counts as one that works.
+pub const SESSION_SETTLED_MILLIS: u64 = 2000;
+/// Milliseconds until the vector is read again after the database did not answer.
+pub const VECTOR_RETRY_MILLIS: u64 = 250;
 /// Milliseconds between two attempts to reach a peer, at most; the first one follows at once.
 pub const RECONNECT_MILLIS_MAX: u64 = 2000;
 /// The same where only a person can mend what the peer refused.
@@ -144,3 +157,61 @@ pub const OPS_PROBE_SECONDS_MAX: u64 = 1;
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 /// Bytes of the list of users in which an operator's name is looked up.
 pub const USERS_BYTES_MAX: u64 = 1024 * 1024;
+
+// The edge.
+
+/// Connections of phones; beyond, the longest idle ones of the address with the most of them are closed.
+pub const EDGE_CONNECTIONS_MAX: usize = 4096;
+/// The part of those that is closed at once to make room: one in so many.
+pub const EDGE_ROOM_DIVISOR: usize = 64;
+/// Connections that found no room and still wait to read so; more are closed without a word.
+pub const EDGE_REFUSALS_MAX: usize = 64;
+/// Seconds until a phone that was refused for want of room should come again.
+pub const EDGE_RETRY_AFTER_SECONDS: u64 = 2;
+/// Headers of a request.
+pub const EDGE_HEADERS_MAX: usize = 100;
+/// Bytes of a request line with its headers.
+pub const EDGE_HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Bytes read ahead of what was asked for.
+pub const EDGE_BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// Seconds from the first byte of a request to the end of its headers.
+pub const EDGE_HEAD_SECONDS_MAX: u64 = 10;
+/// Milliseconds for the same once the site is stopping.
+pub const EDGE_LAST_HEAD_MILLIS_MAX: u64 = 1000;
+/// Seconds that a connection may be idle, or its phone not read the answer.
+pub const EDGE_IDLE_SECONDS_MAX: u64 = 30;
+/// Seconds that a body may take.
+pub const EDGE_BODY_SECONDS_MAX: u64 = 30;
+/// Seconds without a byte of a body.
+pub const EDGE_BODY_STALL_SECONDS_MAX: u64 = 10;
+/// Bytes of a body above which it counts among the large ones.
+pub const EDGE_SMALL_BODY_BYTES_MAX: usize = 64 * 1024;
+/// Large bodies in memory, on their way in or out.
+pub const EDGE_LARGE_BODIES_MAX: usize = 256;
+/// Bytes read and thrown away after an answer, so that a phone that still sends reads it.
+pub const EDGE_LINGER_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Seconds for the same.
+pub const EDGE_LINGER_SECONDS_MAX: u64 = 2;
+/// Seconds that the store may take for one request.
+pub const EDGE_STORE_SECONDS_MAX: u64 = 15;
+/// Seconds that requests in flight may take when the site stops.
+pub const EDGE_DRAIN_SECONDS_MAX: u64 = 5;
+/// Bytes of a path that the log shows.
+pub const EDGE_LOGGED_PATH_BYTES_MAX: usize = 128;
+
+// The operators' command.
+
+/// Seconds to reach a site's socket.
+pub const CLI_CONNECT_SECONDS_MAX: u64 = 5;
+/// Rows that a command lists where the operator names no number.
+pub const CLI_ROWS_DEFAULT: u32 = 1000;
+/// Rows that a command lists.
+pub const CLI_ROWS_MAX: u32 = 1_000_000;
+/// Bytes of an answer that the command reads when it behaves like a phone.
+pub const CLI_ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Seconds that it waits for one, from dialling to the last byte.
+pub const CLI_ANSWER_SECONDS_MAX: u64 = 60;
+/// Bytes of a server's complaint that it shows.
+pub const CLI_COMPLAINT_BYTES_MAX: usize = 512;
+/// Bytes of a body without text that it shows.
+pub const CLI_SHOWN_BYTES_MAX: usize = 256;

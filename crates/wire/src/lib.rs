@@ -5,6 +5,8 @@
 pub mod record;
 pub mod replication;
 
+/// The bounds of what goes over the wire, for those who see nothing else of the domain.
+pub use bruri_domain::limits;
 pub use prost_types::Timestamp;
 
 /// The descriptors of every package, for gRPC reflection.

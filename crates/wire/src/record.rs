@@ -56,13 +56,24 @@ fn field(field: &'static str) -> InvalidRecord {
 /// Encodes a version and the envelope around it.
 pub fn encode_version(version: &Version, generation: u64, key: &DeploymentKey) -> RawRecord {
     let payload = proto::Version::from(version).encode_to_vec();
-    let envelope = proto::Envelope {
-        kind: kind_number(version.kind()),
-        subject: key.subject_hash(version.file.subject()).as_bytes().to_vec(),
+    let envelope = Envelope {
+        kind: version.kind(),
+        subject: Some(key.subject_hash(version.file.subject())),
         generation,
-        payload_sha256: Sha256::of(&payload).as_bytes().to_vec(),
+        payload: Sha256::of(&payload),
     };
-    RawRecord { envelope: envelope.encode_to_vec().into(), payload: Some(payload.into()) }
+    RawRecord { envelope: encode_envelope(&envelope), payload: Some(payload.into()) }
+}
+
+/// Encodes an envelope.
+pub fn encode_envelope(envelope: &Envelope) -> Bytes {
+    let message = proto::Envelope {
+        kind: kind_number(envelope.kind),
+        subject: envelope.subject.map(|subject| subject.as_bytes().to_vec()).unwrap_or_default(),
+        generation: envelope.generation,
+        payload_sha256: envelope.payload.as_bytes().to_vec(),
+    };
+    message.encode_to_vec().into()
 }
 
 /// Reads an envelope.

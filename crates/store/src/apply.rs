@@ -1,0 +1,149 @@
+//! Records of other sites: rows, file states and cursor move in one transaction.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bruri_domain::{
+    Applied, Cursor, Dot, Envelope, FileId, FileState, Sha256, Version, limits::COMMIT_TRIES_MAX,
+};
+use bruri_wire::record::RawRecord;
+use bytes::Bytes;
+
+use crate::{
+    Store, StoreError,
+    files::{self, States},
+    logs,
+    records::{self, NumberedRecord, VersionColumns, Writing},
+};
+
+/// A run of records of one log whose hashes were checked, with the bodies they name.
+#[derive(Clone, Debug)]
+pub struct IncomingBatch {
+    /// Where our cursor must be.
+    pub from: Cursor,
+    /// Where it will be.
+    pub to: Cursor,
+    /// One for every sequence after `from` up to `to`.
+    pub records: Vec<Incoming>,
+    /// Bodies by hash; one that the database has need not be here.
+    pub bodies: BTreeMap<Sha256, Bytes>,
+}
+
+/// One record of a batch.
+#[derive(Clone, Debug)]
+pub struct Incoming {
+    /// As the origin wrote it.
+    pub raw: RawRecord,
+    /// Its envelope, decoded on a copy.
+    pub envelope: Envelope,
+    /// The version that it carries; none for a kind that this release does not know.
+    pub version: Option<Version>,
+}
+
+/// Why a batch was not applied; nothing of it was.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The cursor is elsewhere: read it again and ask from there.
+    #[error("the cursor of {0} was moved by somebody else")]
+    CursorMoved(bruri_domain::LogId),
+    /// The database did not do it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Store {
+    /// Applies a batch whole or not at all.
+    ///
+    /// # Errors
+    /// [`ApplyError::CursorMoved`] where the cursor is not at `batch.from`.
+    pub async fn apply(&self, batch: &IncomingBatch) -> Result<(), ApplyError> {
+        let mut tries = 1_u32;
+        loop {
+            match self.try_apply(batch).await {
+                Err(ApplyError::Store(error))
+                    if error.is_transient() && tries < COMMIT_TRIES_MAX =>
+                {
+                    tries = tries.saturating_add(1);
+                }
+                done => return done,
+            }
+        }
+    }
+
+    async fn try_apply(&self, batch: &IncomingBatch) -> Result<(), ApplyError> {
+        let mut transaction = self.pool().begin().await.map_err(StoreError::from)?;
+        let names: Vec<FileId> = files_of(batch).into_iter().collect();
+        let mut states = files::lock(&mut transaction, &names, &names).await?;
+        let records = merge(batch, &mut states);
+        let Some(log) = logs::move_cursor(&mut transaction, &batch.from, &batch.to).await? else {
+            return Err(ApplyError::CursorMoved(batch.from.log.id.clone()));
+        };
+        let states = undamaged(states);
+        let bodies = bodies_of(batch, &records);
+        let writing = Writing { log, records: &records, bodies: &bodies, states: &states };
+        records::write(&mut transaction, &writing).await?;
+        transaction.commit().await.map_err(StoreError::from)?;
+        self.inner.wakeups.wake();
+        Ok(())
+    }
+}
+
+fn files_of(batch: &IncomingBatch) -> BTreeSet<FileId> {
+    let versions = batch.records.iter().filter_map(|record| record.version.as_ref());
+    versions.map(|version| version.file.clone()).collect()
+}
+
+/// Merges each version into its file's state, in the order of the log. A damaged state stays as it is,
+/// to be rebuilt from the records, which are stored all the same: it costs its own file, not the log.
+fn merge(batch: &IncomingBatch, states: &mut States) -> Vec<NumberedRecord> {
+    let (mut sequence, mut chain) = (batch.from.sequence, batch.from.chain);
+    let mut records = Vec::with_capacity(batch.records.len());
+    for incoming in &batch.records {
+        sequence = sequence.saturating_add(1);
+        chain = chain.next(&incoming.raw.envelope);
+        let dot = Dot { log: batch.from.log.id.clone(), sequence };
+        let applied = incoming.version.as_ref().map_or(Applied::Superseded, |version| {
+            let state =
+                states.entry(version.file.clone()).or_insert_with(|| Ok(FileState::default()));
+            state.as_mut().map_or(Applied::Superseded, |state| {
+                state.apply(&dot, incoming.envelope.generation, version)
+            })
+        });
+        let (raw, version) = kept(incoming, applied);
+        records.push(NumberedRecord { sequence, chain, raw, version });
+    }
+    records
+}
+
+/// The states to be written.
+fn undamaged(states: States) -> Vec<(FileId, FileState)> {
+    let mut written = Vec::with_capacity(states.len());
+    for (file, state) in states {
+        match state {
+            Ok(state) => written.push((file, state)),
+            Err(error) => tracing::error!(%error, "a peer's version cannot be served here"),
+        }
+    }
+    written
+}
+
+/// The bodies that are still named: what was erased leaves no body behind.
+fn bodies_of(batch: &IncomingBatch, records: &[NumberedRecord]) -> BTreeMap<Sha256, Bytes> {
+    let named = records.iter().filter_map(|record| record.version.as_ref()?.body);
+    let found = named.filter_map(|body| batch.bodies.get_key_value(&body.sha256));
+    found.map(|(hash, content)| (*hash, content.clone())).collect()
+}
+
+fn kept(incoming: &Incoming, applied: Applied) -> (RawRecord, Option<VersionColumns>) {
+    let mut raw = incoming.raw.clone();
+    if applied == Applied::Erased {
+        // Only its place in the log is kept.
+        raw.payload = None;
+        return (raw, None);
+    }
+    let version = incoming.version.as_ref().map(|version| VersionColumns {
+        file: version.file.clone(),
+        stamp_micros: version.stamp.micros,
+        body: version.body,
+    });
+    (raw, version)
+}

@@ -1,0 +1,305 @@
+//! What operators ask: which files there are, and who wrote which version of one.
+
+use std::collections::HashMap;
+
+use bruri_domain::{
+    Dot, DotRef, FileId, FileState, LogId, Sha256, SiteName, Version, limits::PAGE_ROWS_MAX,
+};
+use bruri_wire::record::decode_version;
+use bytes::Bytes;
+
+use crate::{
+    Store, StoreError,
+    columns::{self, Row, signed},
+    files,
+};
+
+/// A file with what a phone gets of it.
+#[derive(Clone, Debug)]
+pub struct FileEntry {
+    /// The file.
+    pub file: FileId,
+    /// Its heads.
+    pub state: FileState,
+    /// The served version, where its record is still readable.
+    pub served: Option<VersionEntry>,
+    /// When a phone last sent what is served, microseconds since 1970.
+    pub confirmed_micros: Option<u64>,
+}
+
+/// A version with its place and standing.
+#[derive(Clone, Debug)]
+pub struct VersionEntry {
+    /// Its address.
+    pub dot: Dot,
+    /// Its payload.
+    pub version: Version,
+    /// What became of it here.
+    pub standing: Standing,
+}
+
+/// What became of a version here.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Standing {
+    /// What a phone gets.
+    Served,
+    /// Not superseded, but another one is served.
+    Concurrent,
+    /// A later one was written with knowledge of it.
+    Superseded,
+}
+
+fn standing(state: &FileState, dot: &Dot) -> Standing {
+    if state.served().is_some_and(|head| head.dot == *dot) {
+        Standing::Served
+    } else if state.heads().iter().any(|head| head.dot == *dot) {
+        Standing::Concurrent
+    } else {
+        Standing::Superseded
+    }
+}
+
+struct VersionRow {
+    site: String,
+    epoch: i64,
+    sequence: i64,
+    payload: Vec<u8>,
+}
+
+impl VersionRow {
+    fn read(self) -> Result<(Dot, Version), StoreError> {
+        let key = format!("{}/{}/{}", self.site, columns::epoch(self.epoch), self.sequence);
+        let row = Row { table: "record", key: &key };
+        let site = SiteName::parse(&self.site)
+            .map_err(|_| Row { table: "log", key: &key }.corrupt("site"))?;
+        let log = LogId { site, epoch: columns::epoch(self.epoch) };
+        let dot = Dot { log, sequence: row.number("sequence", self.sequence)? };
+        let version = decode_version(&self.payload).map_err(|_| row.corrupt("payload"))?;
+        Ok((dot, version))
+    }
+}
+
+impl Store {
+    /// Files of a realm whose names begin with a prefix, in the order of their names, after one.
+    pub async fn files(
+        &self,
+        name_prefix: &str,
+        after: Option<&FileId>,
+        limit: u32,
+    ) -> Result<Vec<FileEntry>, StoreError> {
+        let rows = sqlx::query!(
+            r#"select realm, name, state, checksum, confirmed_micros
+                 from file
+                where starts_with(name, $1) and (realm, name) > ($2, $3)
+                order by realm, name
+                limit $4"#,
+            name_prefix,
+            after.map_or("", |file| file.realm.as_str()),
+            after.map_or("", |file| file.name.as_str()),
+            page_rows(limit),
+        )
+        .fetch_all(self.pool())
+        .await?;
+        let mut entries = Vec::with_capacity(rows.len());
+        for row in rows {
+            let file = files::file_id(&row.realm, &row.name)?;
+            let state = files::state_of(&file, &row.state, &row.checksum)?;
+            let confirmed_micros = row.confirmed_micros.and_then(|n| u64::try_from(n).ok());
+            entries.push(FileEntry { file, state, served: None, confirmed_micros });
+        }
+        self.add_served(&mut entries).await?;
+        Ok(entries)
+    }
+
+    async fn add_served(&self, entries: &mut [FileEntry]) -> Result<(), StoreError> {
+        let dots: Vec<Dot> =
+            entries.iter().filter_map(|e| Some(e.state.served()?.dot.clone())).collect();
+        let mut versions = self.versions_at(&dots).await?;
+        for entry in entries {
+            let dot = entry.state.served().map(|head| head.dot.clone());
+            entry.served = dot.and_then(|dot| {
+                let version = versions.remove(&dot)?;
+                Some(VersionEntry { dot, version, standing: Standing::Served })
+            });
+        }
+        Ok(())
+    }
+
+    async fn versions_at(&self, dots: &[Dot]) -> Result<HashMap<Dot, Version>, StoreError> {
+        let sites: Vec<&str> = dots.iter().map(|d| d.log.site.as_str()).collect();
+        let epochs: Vec<i64> = dots.iter().map(|d| columns::epoch_column(d.log.epoch)).collect();
+        let sequences: Vec<i64> = dots.iter().map(|d| signed(d.sequence)).collect();
+        let rows = sqlx::query_as!(
+            VersionRow,
+            r#"select log.site, log.epoch, record.sequence, record.payload as "payload!"
+                 from unnest($1::text[], $2::bigint[], $3::bigint[])
+                      as wanted (site, epoch, sequence)
+                 join log on log.site = wanted.site and log.epoch = wanted.epoch
+                 join record on record.log = log.id and record.sequence = wanted.sequence
+                where record.payload is not null and record.name is not null"#,
+            &sites as _,
+            &epochs,
+            &sequences,
+        )
+        .fetch_all(self.pool())
+        .await?;
+        rows.into_iter().map(VersionRow::read).collect()
+    }
+
+    /// The versions of a file, newest first by the time of their origin, after one.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownFile`], [`StoreError::UnknownVersion`] where `after` is none of it.
+    pub async fn versions(
+        &self,
+        file: &FileId,
+        after: Option<&DotRef>,
+        limit: u32,
+    ) -> Result<Vec<VersionEntry>, StoreError> {
+        let state = self.state(file).await?;
+        let place = match after {
+            Some(after) => self.place(file, after).await?,
+            None => Place { stamp_micros: i64::MAX, log: i32::MAX, sequence: i64::MAX },
+        };
+        let rows = sqlx::query_as!(
+            VersionRow,
+            r#"select log.site, log.epoch, record.sequence, record.payload as "payload!"
+                 from record join log on log.id = record.log
+                where realm = $1 and name = $2 and payload is not null
+                  and (record.stamp_micros, record.log, record.sequence) < ($3, $4, $5)
+                order by record.stamp_micros desc, record.log desc, record.sequence desc
+                limit $6"#,
+            file.realm.as_str(),
+            file.name.as_str(),
+            place.stamp_micros,
+            place.log,
+            place.sequence,
+            page_rows(limit),
+        )
+        .fetch_all(self.pool())
+        .await?;
+        rows.into_iter()
+            .map(|row| {
+                let (dot, version) = row.read()?;
+                let standing = standing(&state, &dot);
+                Ok(VersionEntry { dot, version, standing })
+            })
+            .collect()
+    }
+
+    /// One version of a file with its body; the served one where no dot is named.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownFile`], [`StoreError::UnknownVersion`], [`StoreError::AmbiguousDot`],
+    /// [`StoreError::BodyGone`].
+    pub async fn version(
+        &self,
+        file: &FileId,
+        dot: Option<&DotRef>,
+    ) -> Result<(VersionEntry, Option<Bytes>), StoreError> {
+        let state = self.state(file).await?;
+        let place = match (dot, state.served()) {
+            (Some(dot), _) => self.place(file, dot).await?,
+            (None, Some(head)) => self.place(file, &exactly(&head.dot)).await?,
+            (None, None) => return Err(StoreError::UnknownFile(file.clone())),
+        };
+        let row = sqlx::query!(
+            r#"select log.site, log.epoch, record.sequence, payload as "payload!",
+                      body.content as "content?"
+                 from record
+                 join log on log.id = record.log
+                 left join body on body.sha256 = record.body
+                where record.log = $1 and record.sequence = $2 and payload is not null"#,
+            place.log,
+            place.sequence,
+        )
+        .fetch_one(self.pool())
+        .await?;
+        let stored = VersionRow {
+            site: row.site,
+            epoch: row.epoch,
+            sequence: row.sequence,
+            payload: row.payload,
+        };
+        let (dot, version) = stored.read()?;
+        let content = content_of(&dot, &version, row.content)?;
+        let standing = standing(&state, &dot);
+        Ok((VersionEntry { dot, version, standing }, content))
+    }
+
+    async fn state(&self, file: &FileId) -> Result<FileState, StoreError> {
+        let row = sqlx::query!(
+            "select state, checksum from file where realm = $1 and name = $2",
+            file.realm.as_str(),
+            file.name.as_str(),
+        )
+        .fetch_optional(self.pool())
+        .await?
+        .ok_or_else(|| StoreError::UnknownFile(file.clone()))?;
+        files::state_of(file, &row.state, &row.checksum)
+    }
+
+    /// Finds the version that a person means by a dot.
+    async fn place(&self, file: &FileId, dot: &DotRef) -> Result<Place, StoreError> {
+        let rows = sqlx::query!(
+            r#"select log.site, log.epoch, record.log, record.stamp_micros as "stamp_micros!"
+                 from log join record on record.log = log.id
+                where log.site = $1 and record.sequence = $2
+                  and record.realm = $3 and record.name = $4 and record.stamp_micros is not null"#,
+            dot.site.as_str(),
+            signed(dot.sequence),
+            file.realm.as_str(),
+            file.name.as_str(),
+        )
+        .fetch_all(self.pool())
+        .await?;
+        let mut fitting = rows.into_iter().filter(|row| {
+            let epoch = columns::epoch(row.epoch);
+            dot.matches(&LogId { site: dot.site.clone(), epoch })
+        });
+        let text = || format!("{}/{}/{}", dot.site, dot.epoch_prefix, dot.sequence);
+        match (fitting.next(), fitting.next()) {
+            (Some(row), None) => Ok(Place {
+                stamp_micros: row.stamp_micros,
+                log: row.log,
+                sequence: signed(dot.sequence),
+            }),
+            (None, _) => Err(StoreError::UnknownVersion { file: file.clone(), dot: text() }),
+            (Some(_), Some(_)) => Err(StoreError::AmbiguousDot { dot: text() }),
+        }
+    }
+}
+
+/// One row more than a page may have, so that the caller can see whether there are more.
+fn page_rows(limit: u32) -> i64 {
+    i64::from(limit.min(PAGE_ROWS_MAX.saturating_add(1)))
+}
+
+/// A version's place in the list of its file, and its row.
+struct Place {
+    stamp_micros: i64,
+    log: i32,
+    sequence: i64,
+}
+
+fn exactly(dot: &Dot) -> DotRef {
+    DotRef {
+        site: dot.log.site.clone(),
+        epoch_prefix: dot.log.epoch.to_string(),
+        sequence: dot.sequence,
+    }
+}
+
+/// Hands a body out only where it is what its version names.
+fn content_of(
+    dot: &Dot,
+    version: &Version,
+    content: Option<Vec<u8>>,
+) -> Result<Option<Bytes>, StoreError> {
+    let Some(body) = version.body else { return Ok(None) };
+    let content = content.ok_or_else(|| StoreError::BodyGone(dot.clone()))?;
+    if Sha256::of(&content) != body.sha256 {
+        return Err(Row { table: "body", key: &body.sha256 }.corrupt("content"));
+    }
+    Ok(Some(content.into()))
+}

@@ -1,0 +1,147 @@
+//! What a phone gets: all look-ups that arrived while the last query ran are answered by one.
+
+use std::sync::Arc;
+
+use bruri_domain::{
+    FileId, Head,
+    limits::{LOOKUP_FILES_MAX, LOOKUP_QUEUE_MAX},
+};
+use bytes::Bytes;
+use tokio::sync::{Mutex, mpsc, oneshot};
+
+use crate::{Store, StoreError, columns::Row, files};
+
+/// A file's served version with its body.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The head that is served.
+    pub head: Head,
+    /// Its bytes, exactly as they were sent.
+    pub content: Bytes,
+}
+
+/// Asks for served versions.
+#[derive(Clone, Debug)]
+pub struct Lookup {
+    queue: mpsc::Sender<Waiting>,
+}
+
+/// Answers look-ups; run it as a task, or several.
+#[derive(Clone)]
+pub struct Reader {
+    store: Store,
+    queue: Arc<Mutex<mpsc::Receiver<Waiting>>>,
+}
+
+struct Waiting {
+    file: FileId,
+    answer: oneshot::Sender<Answer>,
+}
+
+type Answer = Result<Option<Found>, StoreError>;
+
+impl Lookup {
+    /// The version that a phone gets now, with its body; `None` where there is nothing to get.
+    pub async fn served(&self, file: &FileId) -> Answer {
+        let (answer, answered) = oneshot::channel();
+        let waiting = Waiting { file: file.clone(), answer };
+        self.queue.try_send(waiting).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => StoreError::Busy,
+            mpsc::error::TrySendError::Closed(_) => StoreError::Stopping,
+        })?;
+        answered.await.map_err(|_| StoreError::Stopping)?
+    }
+}
+
+impl Reader {
+    /// A reader and the way to it.
+    pub fn new(store: Store) -> (Lookup, Self) {
+        let (sender, queue) = mpsc::channel(LOOKUP_QUEUE_MAX);
+        (Lookup { queue: sender }, Self { store, queue: Arc::new(Mutex::new(queue)) })
+    }
+
+    /// Answers group after group until every [`Lookup`] is dropped.
+    pub async fn run(self) {
+        let mut group = Vec::with_capacity(LOOKUP_FILES_MAX);
+        loop {
+            let taken = self.queue.lock().await.recv_many(&mut group, LOOKUP_FILES_MAX).await;
+            if taken == 0 {
+                return;
+            }
+            self.answer(&mut group).await;
+        }
+    }
+
+    async fn answer(&self, group: &mut Vec<Waiting>) {
+        let files: Vec<&FileId> = group.iter().map(|waiting| &waiting.file).collect();
+        match self.store.served(&files).await {
+            Ok(answers) => {
+                for (waiting, answer) in group.drain(..).zip(answers) {
+                    // A phone that hung up does not hear it.
+                    let _ = waiting.answer.send(answer);
+                }
+            }
+            Err(error) => {
+                let mut cause = Some(error);
+                for waiting in group.drain(..) {
+                    let error = cause.take().unwrap_or(StoreError::LookupFailed);
+                    let _ = waiting.answer.send(Err(error));
+                }
+            }
+        }
+    }
+}
+
+impl Store {
+    /// One answer per file, in their order.
+    async fn served(&self, files: &[&FileId]) -> Result<Vec<Answer>, StoreError> {
+        let realms: Vec<&str> = files.iter().map(|f| f.realm.as_str()).collect();
+        let names: Vec<&str> = files.iter().map(|f| f.name.as_str()).collect();
+        let rows = sqlx::query!(
+            r#"select wanted.place as "place!", f.state, f.checksum, f.served_body,
+                      b.content as "content?"
+                 from unnest($1::text[], $2::text[]) with ordinality as wanted (realm, name, place)
+                 join file f on f.realm = wanted.realm and f.name = wanted.name
+                 left join body b on b.sha256 = f.served_body"#,
+            &realms as _,
+            &names as _,
+        )
+        .fetch_all(self.pool())
+        .await?;
+        let mut answers: Vec<Answer> = files.iter().map(|_| Ok(None)).collect();
+        for row in rows {
+            let place = usize::try_from(row.place).ok().and_then(|n| n.checked_sub(1));
+            let Some((place, file)) = place.and_then(|n| Some((n, *files.get(n)?))) else {
+                continue;
+            };
+            let stored = Stored { state: row.state, checksum: row.checksum, body: row.served_body };
+            if let Some(answer) = answers.get_mut(place) {
+                *answer = found(file, &stored, row.content);
+            }
+        }
+        Ok(answers)
+    }
+}
+
+struct Stored {
+    state: Vec<u8>,
+    checksum: Vec<u8>,
+    body: Option<Vec<u8>>,
+}
+
+/// Believes a row only where its parts agree.
+fn found(file: &FileId, stored: &Stored, content: Option<Vec<u8>>) -> Answer {
+    let state = files::state_of(file, &stored.state, &stored.checksum)?;
+    let row = Row { table: "file", key: file };
+    let served = state.served();
+    let body = served.and_then(|head| head.body);
+    if body.as_ref().map(|b| b.sha256.as_bytes()) != stored.body.as_deref() {
+        return Err(row.corrupt("served_body"));
+    }
+    let (Some(head), Some(body)) = (served, body) else { return Ok(None) };
+    let content: Bytes = content.ok_or(row.corrupt("served_body"))?.into();
+    if content.len() as u64 != body.bytes {
+        return Err(Row { table: "body", key: &body.sha256 }.corrupt("content"));
+    }
+    Ok(Some(Found { head: head.clone(), content }))
+}

@@ -1,0 +1,118 @@
+//! Connecting, migrating, and taking possession of a database.
+
+use std::{sync::Arc, time::Duration};
+
+use bruri_domain::{Clock, DeploymentKey, Issuer, SiteName};
+use sqlx::{
+    Connection as _, Executor as _, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use crate::{Inner, Store, StoreError, logs, wakeups::Wakeups};
+
+/// The tables, in the order they came to be.
+pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
+
+/// What the store must know of its site.
+pub struct Options {
+    /// The site's name; a database belongs to one site.
+    pub site: SiteName,
+    /// The deployment key; a database is filled under one key.
+    pub key: DeploymentKey,
+    /// Stamps records.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Opens a pool of at most `connections_max` connections. Every statement but migrations ends within
+/// 10 s, or the database ends it.
+pub async fn connect(
+    options: PgConnectOptions,
+    connections_max: u32,
+) -> Result<PgPool, sqlx::Error> {
+    let options = options.application_name("brurid").options([
+        ("statement_timeout", "10s"),
+        ("lock_timeout", "5s"),
+        ("idle_in_transaction_session_timeout", "10s"),
+    ]);
+    PgPoolOptions::new()
+        .max_connections(connections_max)
+        .min_connections(1)
+        .acquire_timeout(Duration::from_secs(3))
+        .max_lifetime(Duration::from_mins(30))
+        .after_connect(|connection, _| Box::pin(fix_plans(connection)))
+        .connect_with(options)
+        .await
+}
+
+/// Every statement looks rows up by a key, but a plan that was made while the tables were empty scans
+/// them, and is kept while they fill. Where a database has no such settings, its own plans stand.
+async fn fix_plans(connection: &mut sqlx::PgConnection) -> Result<(), sqlx::Error> {
+    for setting in [
+        "set enable_seqscan = off",
+        "set enable_hashjoin = off",
+        "set enable_mergejoin = off",
+        "set plan_cache_mode = force_generic_plan",
+        "set jit = off",
+    ] {
+        if let Err(error) = connection.execute(setting).await {
+            tracing::debug!(%error, setting, "the database has no such setting");
+        }
+    }
+    Ok(())
+}
+
+impl Store {
+    /// Brings the tables up to date, and makes the database this site's or finds that it is; opens the
+    /// site's logs where there are none.
+    ///
+    /// # Errors
+    /// [`StoreError::AnotherSite`] and [`StoreError::AnotherKey`] where the database is not ours.
+    pub async fn open(pool: PgPool, options: Options) -> Result<Self, StoreError> {
+        migrate(&pool).await?;
+        claim(&pool, &options).await?;
+        let own = logs::open_own(&pool, &options.site).await?;
+        let issuer = Issuer::after(own.stamp_micros);
+        let inner = Inner {
+            pool,
+            site: options.site,
+            key: options.key,
+            clock: options.clock,
+            issuer,
+            own,
+            wakeups: Wakeups::new(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+}
+
+/// On a connection of its own, without the time limits of the others: a migration may take long, and one
+/// `brurid` waits while another migrates.
+async fn migrate(pool: &PgPool) -> Result<(), StoreError> {
+    let mut connection = pool.acquire().await?.detach();
+    for setting in ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"] {
+        let unlimited = sqlx::query("select set_config($1, '0', false)").bind(setting);
+        unlimited.execute(&mut connection).await?;
+    }
+    MIGRATOR.run(&mut connection).await?;
+    connection.close().await?;
+    Ok(())
+}
+
+async fn claim(pool: &PgPool, options: &Options) -> Result<(), StoreError> {
+    let check = options.key.check();
+    sqlx::query!(
+        "insert into site (name, deployment_key_check) values ($1, $2) on conflict do nothing",
+        options.site.as_str(),
+        &check,
+    )
+    .execute(pool)
+    .await?;
+    let owner = sqlx::query!("select name, deployment_key_check from site").fetch_one(pool).await?;
+    if owner.name != options.site.as_str() {
+        return Err(StoreError::AnotherSite { owner: owner.name, asked: options.site.clone() });
+    }
+    if owner.deployment_key_check != check {
+        return Err(StoreError::AnotherKey);
+    }
+    Ok(())
+}

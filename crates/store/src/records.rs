@@ -1,0 +1,163 @@
+//! Writing records: the one statement that puts them, their bodies and the states of their files down,
+//! for phones, operators and peers alike.
+
+use std::collections::BTreeMap;
+
+use bruri_domain::{Body, Chain, FileId, FileState, Sha256};
+use bruri_wire::record::RawRecord;
+use bytes::Bytes;
+use sqlx::PgConnection;
+
+use crate::{StoreError, columns::signed, files};
+
+/// A record that has its number.
+pub(crate) struct NumberedRecord {
+    pub(crate) sequence: u64,
+    /// The chain of the log up to it.
+    pub(crate) chain: Chain,
+    pub(crate) raw: RawRecord,
+    /// None for a record of no file, of a kind not known here, or erased.
+    pub(crate) version: Option<VersionColumns>,
+}
+
+/// What is kept of a version in columns of its own, to find it again.
+pub(crate) struct VersionColumns {
+    pub(crate) file: FileId,
+    pub(crate) stamp_micros: u64,
+    pub(crate) body: Option<Body>,
+}
+
+/// What one transaction writes.
+pub(crate) struct Writing<'a> {
+    /// The row of the log.
+    pub(crate) log: i32,
+    /// In the order of their numbers.
+    pub(crate) records: &'a [NumberedRecord],
+    /// Sorted by hash, so that two transactions never wait for each other.
+    pub(crate) bodies: &'a BTreeMap<Sha256, Bytes>,
+    pub(crate) states: &'a [(FileId, FileState)],
+}
+
+/// Writes it; there is at least one record.
+pub(crate) async fn write(
+    transaction: &mut PgConnection,
+    writing: &Writing<'_>,
+) -> Result<(), StoreError> {
+    let bodies = BodyColumns::of(writing.bodies);
+    let records = RecordColumns::of(writing.records);
+    let states = StateColumns::of(writing.states);
+    sqlx::query!(
+        "with bodies as (
+             insert into body (sha256, bytes, content)
+             select * from unnest($1::bytea[], $2::integer[], $3::bytea[])
+             on conflict (sha256) do nothing),
+         records as (
+             insert into record
+                    (log, sequence, chain, envelope, payload, realm, name, stamp_micros, body)
+             select $4, * from unnest($5::bigint[], $17::bytea[], $6::bytea[], $7::bytea[],
+                                      $8::text[], $9::text[], $10::bigint[], $11::bytea[])),
+         chain as (update log set chain = $18 where id = $4)
+         update file
+            set state = new.state, checksum = new.checksum, served_body = new.served_body,
+                confirmed_micros = case when file.served_body = new.served_body
+                                        then file.confirmed_micros end
+           from unnest($12::text[], $13::text[], $14::bytea[], $15::bytea[], $16::bytea[])
+                as new (realm, name, state, checksum, served_body)
+          where file.realm = new.realm and file.name = new.name",
+        &bodies.hashes as _,
+        &bodies.sizes,
+        &bodies.contents as _,
+        writing.log,
+        &records.sequences,
+        &records.envelopes as _,
+        &records.payloads as _,
+        &records.realms as _,
+        &records.names as _,
+        &records.stamps as _,
+        &records.bodies as _,
+        &states.realms as _,
+        &states.names as _,
+        &states.states as _,
+        &states.checksums as _,
+        &states.served as _,
+        &records.chains as _,
+        records.chains.last().copied(),
+    )
+    .execute(transaction)
+    .await?;
+    Ok(())
+}
+
+#[derive(Default)]
+struct BodyColumns<'a> {
+    hashes: Vec<&'a [u8]>,
+    sizes: Vec<i32>,
+    contents: Vec<&'a [u8]>,
+}
+
+impl<'a> BodyColumns<'a> {
+    fn of(bodies: &'a BTreeMap<Sha256, Bytes>) -> Self {
+        let mut columns = Self::default();
+        for (hash, content) in bodies {
+            columns.hashes.push(hash.as_bytes());
+            columns.sizes.push(i32::try_from(content.len()).unwrap_or(i32::MAX));
+            columns.contents.push(content);
+        }
+        columns
+    }
+}
+
+#[derive(Default)]
+struct RecordColumns<'a> {
+    sequences: Vec<i64>,
+    chains: Vec<&'a [u8]>,
+    envelopes: Vec<&'a [u8]>,
+    payloads: Vec<Option<&'a [u8]>>,
+    realms: Vec<Option<&'a str>>,
+    names: Vec<Option<&'a str>>,
+    stamps: Vec<Option<i64>>,
+    bodies: Vec<Option<&'a [u8]>>,
+}
+
+impl<'a> RecordColumns<'a> {
+    fn of(records: &'a [NumberedRecord]) -> Self {
+        let mut columns = Self::default();
+        for record in records {
+            let version = record.version.as_ref();
+            let body = version.and_then(|v| v.body.as_ref());
+            columns.sequences.push(signed(record.sequence));
+            columns.chains.push(record.chain.0.as_bytes());
+            columns.envelopes.push(&record.raw.envelope);
+            columns.payloads.push(record.raw.payload.as_deref());
+            columns.realms.push(version.map(|v| v.file.realm.as_str()));
+            columns.names.push(version.map(|v| v.file.name.as_str()));
+            columns.stamps.push(version.map(|v| signed(v.stamp_micros)));
+            columns.bodies.push(body.map(|b| b.sha256.as_bytes()));
+        }
+        columns
+    }
+}
+
+#[derive(Default)]
+struct StateColumns<'a> {
+    realms: Vec<&'a str>,
+    names: Vec<&'a str>,
+    states: Vec<Vec<u8>>,
+    checksums: Vec<Vec<u8>>,
+    served: Vec<Option<Vec<u8>>>,
+}
+
+impl<'a> StateColumns<'a> {
+    fn of(states: &'a [(FileId, FileState)]) -> Self {
+        let mut columns = Self::default();
+        for (file, state) in states {
+            let row = files::row_of(file, state);
+            columns.realms.push(file.realm.as_str());
+            columns.names.push(file.name.as_str());
+            columns.states.push(row.state);
+            columns.checksums.push(row.checksum.as_bytes().to_vec());
+            columns.served.push(row.served_body.map(|hash| hash.as_bytes().to_vec()));
+        }
+        columns
+    }
+}

@@ -1,0 +1,150 @@
+//! Pages of a log for peers, as the origin wrote them.
+
+use std::collections::BTreeSet;
+
+use bruri_domain::{
+    Chain, Cursor, Dot, LogId,
+    limits::{PAGE_BYTES_MAX, PAGE_RECORDS_MAX},
+};
+use bruri_wire::record::RawRecord;
+
+use crate::{
+    Store, StoreError,
+    columns::{self, Row, signed},
+};
+
+/// A run of records of one log with their bodies.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// In the order of the log, the first one after the cursor.
+    pub records: Vec<RawRecord>,
+    /// The chain after each of them.
+    pub chains: Vec<Chain>,
+    /// The bodies that they name, each once.
+    pub bodies: Vec<Vec<u8>>,
+}
+
+struct Candidate {
+    raw: RawRecord,
+    chain: Chain,
+    body: Option<(Vec<u8>, usize)>,
+}
+
+/// A record beside its log; the log alone where it has none to give.
+struct RecordRow {
+    tail: i64,
+    sequence: Option<i64>,
+    chain: Option<Vec<u8>>,
+    envelope: Option<Vec<u8>>,
+    payload: Option<Vec<u8>>,
+    body: Option<Vec<u8>>,
+    bytes: Option<i32>,
+}
+
+impl RecordRow {
+    fn read(self, expected: &Dot) -> Result<Candidate, StoreError> {
+        let row = Row { table: "record", key: expected };
+        if self.sequence != Some(signed(expected.sequence)) {
+            return Err(row.corrupt("sequence"));
+        }
+        let envelope = self.envelope.ok_or_else(|| row.corrupt("envelope"))?;
+        let raw = RawRecord { envelope: envelope.into(), payload: self.payload.map(Into::into) };
+        let chain = row.chain("chain", &self.chain.unwrap_or_default())?;
+        let size = self.bytes.and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
+        Ok(Candidate { raw, chain, body: self.body.map(|hash| (hash, size)) })
+    }
+}
+
+impl Store {
+    /// The records after `sequence`, at most 512 of them, and at most 1 MiB with their bodies unless a
+    /// single one is larger. Empty at the tail, and of a log that is not known here.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] where a record is missing (law 3): nothing of the page is sent.
+    pub async fn records_after(&self, log: &LogId, sequence: u64) -> Result<Page, StoreError> {
+        let end = sequence.saturating_add(PAGE_RECORDS_MAX);
+        let rows = sqlx::query_as!(
+            RecordRow,
+            r#"select log.sequence as tail, record.sequence as "sequence?", record.chain as "chain?",
+                      envelope as "envelope?", payload as "payload?", body as "body?",
+                      body.bytes as "bytes?"
+                 from log
+                 left join record on record.log = log.id
+                                 and record.sequence > $3 and record.sequence <= $4
+                 left join body on body.sha256 = record.body
+                where log.site = $1 and log.epoch = $2
+                order by record.sequence"#,
+            log.site.as_str(),
+            columns::epoch_column(log.epoch),
+            signed(sequence),
+            signed(end),
+        )
+        .fetch_all(self.pool())
+        .await?;
+        let last = rows.first().map_or(0, |row| row.tail).min(signed(end));
+        let mut next = Dot { log: log.clone(), sequence: sequence.saturating_add(1) };
+        let mut candidates = Vec::with_capacity(rows.len());
+        for row in rows.into_iter().filter(|row| row.sequence.is_some()) {
+            candidates.push(row.read(&next)?);
+            next.sequence = next.sequence.saturating_add(1);
+        }
+        if signed(next.sequence) <= last {
+            return Err(Row { table: "record", key: &next }.corrupt("sequence"));
+        }
+        self.with_bodies(within_bounds(candidates)).await
+    }
+
+    async fn with_bodies(&self, candidates: Vec<Candidate>) -> Result<Page, StoreError> {
+        let hashes: BTreeSet<&[u8]> =
+            candidates.iter().filter_map(|c| Some(c.body.as_ref()?.0.as_slice())).collect();
+        let hashes: Vec<&[u8]> = hashes.into_iter().collect();
+        let bodies = sqlx::query_scalar!(
+            "select content from unnest($1::bytea[]) as wanted (sha256) join body using (sha256)",
+            &hashes as _,
+        )
+        .fetch_all(self.pool())
+        .await?;
+        let (records, chains) = candidates.into_iter().map(|c| (c.raw, c.chain)).unzip();
+        Ok(Page { records, chains, bodies })
+    }
+
+    /// The chain of a log at a sequence; `None` where the log is not known here or not so long.
+    pub async fn chain_at(&self, cursor: &Cursor) -> Result<Option<Chain>, StoreError> {
+        let log = &cursor.log.id;
+        let stored = sqlx::query_scalar!(
+            r#"select coalesce(record.chain, log.chain) as "chain!"
+                 from log
+                 left join record on record.log = log.id and record.sequence = $3
+                where log.site = $1 and log.epoch = $2
+                  and (record.sequence is not null or log.sequence = $3)"#,
+            log.site.as_str(),
+            columns::epoch_column(log.epoch),
+            signed(cursor.sequence),
+        )
+        .fetch_optional(self.pool())
+        .await?;
+        let row = Row { table: "record", key: log };
+        match stored {
+            Some(chain) => row.chain("chain", &chain).map(Some),
+            None if cursor.sequence == 0 => Ok(Some(Chain::begin(&cursor.log))),
+            None => Ok(None),
+        }
+    }
+}
+
+/// As many as fit the page, but at least one.
+fn within_bounds(candidates: Vec<Candidate>) -> Vec<Candidate> {
+    let mut bytes = 0_usize;
+    let mut page: Vec<Candidate> = Vec::with_capacity(candidates.len());
+    for candidate in candidates {
+        let payload = candidate.raw.payload.as_ref().map_or(0, bytes::Bytes::len);
+        let body = candidate.body.as_ref().map_or(0, |(_, size)| *size);
+        let size = candidate.raw.envelope.len().saturating_add(payload).saturating_add(body);
+        bytes = bytes.saturating_add(size);
+        if bytes > PAGE_BYTES_MAX && !page.is_empty() {
+            break;
+        }
+        page.push(candidate);
+    }
+    page
+}

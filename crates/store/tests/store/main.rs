@@ -1,0 +1,21 @@
+//! The store against a real Postgres: one module per rule book, one test per rule. DATABASE_URL names a
+//! server on which databases can be created.
+#![expect(
+    clippy::unwrap_used,
+    clippy::arithmetic_side_effects,
+    reason = "helpers of tests; a test may panic"
+)]
+
+mod kit;
+
+mod apply;
+mod backups;
+mod damage;
+mod groups;
+mod history;
+mod logs;
+mod open;
+mod plans;
+mod stress;
+mod supply;
+mod writers;
