@@ -1,0 +1,29 @@
+//! PUT and DELETE: a 2xx only after the version is durable (law 1).
+
+use bruri_domain::{Author, FileName, Phone};
+use bruri_store::{Backup, Committed, Outcome};
+use bytes::Bytes;
+use http::StatusCode;
+use tokio::time::timeout;
+
+use crate::{Edge, EdgeError, exchange::Done, response};
+
+/// Stores a version, or a deletion where there is no content, and answers when it is durable. It is stored
+/// also where the phone goes away meanwhile.
+pub(crate) async fn store(
+    edge: &Edge,
+    name: &FileName,
+    phone: Phone,
+    content: Option<Bytes>,
+) -> Result<Done, EdgeError> {
+    let backup = Backup { file: edge.file(name), content, author: Author::Phone(phone) };
+    let commit = edge.inner.commits.commit(&edge.inner.store, backup);
+    let committed = timeout(edge.inner.limits.store, commit).await;
+    let Committed { outcome, dot } = committed.map_err(|_| EdgeError::Late)??;
+    let status = match outcome {
+        Outcome::Created => StatusCode::CREATED,
+        Outcome::Replaced | Outcome::Confirmed | Outcome::Removed => StatusCode::NO_CONTENT,
+        Outcome::NotThere => return Err(EdgeError::NotFound),
+    };
+    Ok(Done { answer: response::empty(status), dot })
+}

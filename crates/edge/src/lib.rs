@@ -1,0 +1,71 @@
+//! HTTP for phones: the BRURI protocol.
+//!
+//! A connection ([`serve`]) carries requests; each becomes a [`PhoneRequest`] before anything of its body is
+//! read, is handled in `backup` or `restore`, and leaves one line in the log (`exchange`). Bytes come in
+//! and go out unread. Phones try once, so a refusal always reaches its phone: what the phone still sends is
+//! read and thrown away (`stream`).
+
+mod backup;
+mod body;
+mod conditional;
+mod connections;
+mod error;
+mod exchange;
+mod limits;
+mod metrics;
+mod request;
+mod response;
+mod restore;
+mod serve;
+mod sources;
+mod stream;
+
+use std::sync::Arc;
+
+use bruri_domain::{FileId, FileName, RealmId, limits::EDGE_REFUSALS_MAX};
+use bruri_store::{Lookup, Store, committer::Commits};
+use tokio::sync::Semaphore;
+
+pub use error::EdgeError;
+pub use limits::Limits;
+pub use request::PhoneRequest;
+pub use serve::serve;
+
+/// What serves phones: clones share everything, the bound on connections included.
+#[derive(Clone)]
+pub struct Edge {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    commits: Commits,
+    lookup: Lookup,
+    realm: RealmId,
+    limits: Limits,
+    connections: connections::Connections,
+    large_bodies: Arc<Semaphore>,
+    refusals: Arc<Semaphore>,
+}
+
+impl Edge {
+    /// An edge over this store. The tasks behind `commits` and `lookup` must run for longer than
+    /// [`serve`] does, since it ends with the last request in flight.
+    pub fn new(store: Store, commits: Commits, lookup: Lookup, limits: Limits) -> Self {
+        let inner = Inner {
+            store,
+            commits,
+            lookup,
+            realm: RealmId::built_in(),
+            connections: connections::Connections::new(limits.connections),
+            large_bodies: Arc::new(Semaphore::new(limits.large_bodies)),
+            limits,
+            refusals: Arc::new(Semaphore::new(EDGE_REFUSALS_MAX)),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    fn file(&self, name: &FileName) -> FileId {
+        FileId { realm: self.inner.realm.clone(), name: name.clone() }
+    }
+}
