@@ -1,0 +1,168 @@
+//! What programs read. Names of fields stay; new ones may come.
+
+use bruri_wire::proto::{
+    history::v1 as history, history::v1::version::Standing as WireStanding, site::v1 as site,
+    site::v1::peer::State as WireState,
+};
+use serde::Serialize;
+
+use crate::print::exact_time;
+
+/// A file and what a phone gets of it.
+#[derive(Serialize)]
+pub(crate) struct File {
+    realm: String,
+    name: String,
+    served: Option<Version>,
+    heads: u32,
+    conflict: bool,
+    confirmed_at: Option<String>,
+}
+
+/// A version; `body_sha256` is null for a deletion.
+#[derive(Serialize)]
+pub(crate) struct Version {
+    dot: String,
+    written_at: Option<String>,
+    standing: &'static str,
+    body_sha256: Option<String>,
+    body_bytes: u64,
+    phone: Option<Phone>,
+    operator: Option<String>,
+    restored_dot: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Phone {
+    address: String,
+    mac: Option<String>,
+    user_agent: String,
+}
+
+/// What a site is, holds and hears.
+#[derive(Serialize)]
+pub(crate) struct Status {
+    site: String,
+    deployment: Option<String>,
+    release: String,
+    started_at: Option<String>,
+    files: u64,
+    database_bytes: Option<u64>,
+    logs: Vec<Log>,
+    peers: Vec<Peer>,
+}
+
+#[derive(Serialize)]
+struct Log {
+    site: String,
+    epoch: String,
+    kind: String,
+    sequence: u64,
+    chain: String,
+}
+
+#[derive(Serialize)]
+struct Peer {
+    site: Option<String>,
+    address: String,
+    state: &'static str,
+    lag_records: u64,
+    last_heard_at: Option<String>,
+    last_error: Option<String>,
+    release: Option<String>,
+}
+
+fn some(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
+
+/// What became of a version, in a word.
+pub(crate) fn standing(standing: WireStanding) -> &'static str {
+    match standing {
+        WireStanding::Unspecified => "unknown",
+        WireStanding::Served => "served",
+        WireStanding::Concurrent => "concurrent",
+        WireStanding::Superseded => "superseded",
+    }
+}
+
+/// How a link is, in a word.
+pub(crate) fn state(state: WireState) -> &'static str {
+    match state {
+        WireState::Unspecified => "unknown",
+        WireState::Connecting => "connecting",
+        WireState::CatchingUp => "catching-up",
+        WireState::Live => "live",
+        WireState::Refused => "refused",
+    }
+}
+
+impl From<history::File> for File {
+    fn from(file: history::File) -> Self {
+        let id = file.id.unwrap_or_default();
+        Self {
+            realm: id.realm,
+            name: id.name,
+            served: file.served.map(Version::from),
+            heads: file.heads,
+            conflict: file.conflict,
+            confirmed_at: exact_time(file.confirmed_at.as_ref()),
+        }
+    }
+}
+
+impl From<history::Version> for Version {
+    fn from(version: history::Version) -> Self {
+        let phone = Phone {
+            address: version.phone_address.clone(),
+            mac: some(version.phone_mac.clone()),
+            user_agent: version.phone_user_agent.clone(),
+        };
+        Self {
+            standing: standing(version.standing()),
+            dot: version.dot,
+            written_at: exact_time(version.written_at.as_ref()),
+            body_sha256: some(version.body_sha256),
+            body_bytes: version.body_bytes,
+            phone: (!version.phone_address.is_empty()).then_some(phone),
+            operator: some(version.operator),
+            restored_dot: some(version.restored_dot),
+        }
+    }
+}
+
+impl From<site::GetStatusResponse> for Status {
+    fn from(status: site::GetStatusResponse) -> Self {
+        Self {
+            site: status.site,
+            deployment: some(status.deployment),
+            release: status.release,
+            started_at: exact_time(status.started_at.as_ref()),
+            files: status.files,
+            database_bytes: (status.database_bytes > 0).then_some(status.database_bytes),
+            logs: status.logs.into_iter().map(Log::from).collect(),
+            peers: status.peers.into_iter().map(Peer::from).collect(),
+        }
+    }
+}
+
+impl From<site::Log> for Log {
+    fn from(log: site::Log) -> Self {
+        let site::Log { site, epoch, kind, sequence, chain } = log;
+        Self { site, epoch, kind, sequence, chain }
+    }
+}
+
+impl From<site::Peer> for Peer {
+    fn from(peer: site::Peer) -> Self {
+        Self {
+            state: state(peer.state()),
+            site: some(peer.site),
+            address: peer.address,
+            lag_records: peer.lag_records,
+            last_heard_at: exact_time(peer.last_heard_at.as_ref()),
+            last_error: some(peer.last_error),
+            release: some(peer.release),
+        }
+    }
+}

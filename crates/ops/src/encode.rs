@@ -1,0 +1,101 @@
+//! Answers, from what the store and the daemon know.
+
+use bruri_domain::{Author, Cursor};
+use bruri_store::{FileEntry, Standing, VersionEntry};
+use bruri_wire::{
+    Timestamp,
+    proto::{history::v1 as history, site::v1 as site},
+};
+
+use crate::{Ops, facts::Facts};
+
+/// A time in microseconds since 1970, as the operators' services tell it.
+pub fn timestamp(micros: u64) -> Timestamp {
+    let whole = std::time::Duration::from_micros(micros);
+    Timestamp {
+        seconds: i64::try_from(whole.as_secs()).unwrap_or(i64::MAX),
+        nanos: i32::try_from(whole.subsec_nanos()).unwrap_or(0),
+    }
+}
+
+pub(crate) fn file(entry: FileEntry) -> history::File {
+    let heads = entry.state.heads().len();
+    history::File {
+        conflict: entry.state.is_conflict(),
+        heads: u32::try_from(heads).unwrap_or(u32::MAX),
+        id: Some(history::FileId {
+            realm: entry.file.realm.to_string(),
+            name: entry.file.name.to_string(),
+        }),
+        served: entry.served.map(version),
+        confirmed_at: entry.confirmed_micros.map(timestamp),
+    }
+}
+
+pub(crate) fn version(entry: VersionEntry) -> history::Version {
+    let body = entry.version.body;
+    let mut version = history::Version {
+        dot: entry.dot.to_string(),
+        written_at: Some(timestamp(entry.version.stamp.micros)),
+        standing: standing(entry.standing).into(),
+        body_sha256: body.map(|body| body.sha256.to_string()).unwrap_or_default(),
+        body_bytes: body.map_or(0, |body| body.bytes),
+        ..history::Version::default()
+    };
+    match entry.version.author {
+        Author::Phone(phone) => {
+            version.phone_address = phone.address.to_string();
+            version.phone_mac = phone.mac.unwrap_or_default();
+            version.phone_user_agent = phone.user_agent;
+        }
+        Author::Operator { name, restored } => {
+            version.operator = name;
+            version.restored_dot = restored.map(|dot| dot.to_string()).unwrap_or_default();
+        }
+        Author::Merge { operator, .. } => version.operator = operator,
+        Author::Unknown => {}
+    }
+    version
+}
+
+fn standing(standing: Standing) -> history::version::Standing {
+    match standing {
+        Standing::Served => history::version::Standing::Served,
+        Standing::Concurrent => history::version::Standing::Concurrent,
+        Standing::Superseded => history::version::Standing::Superseded,
+    }
+}
+
+pub(crate) fn site_status(ops: &Ops, facts: Facts) -> site::GetStatusResponse {
+    site::GetStatusResponse {
+        site: ops.store.site().to_string(),
+        deployment: ops.about.deployment.clone(),
+        release: ops.about.release.clone(),
+        started_at: Some(timestamp(ops.about.started_micros)),
+        logs: facts.vector.iter().map(log).collect(),
+        peers: facts.peers,
+        files: facts.counts.files,
+        database_bytes: facts.counts.database_bytes.unwrap_or(0),
+    }
+}
+
+fn log(cursor: &Cursor) -> site::Log {
+    site::Log {
+        site: cursor.log.id.site.to_string(),
+        epoch: cursor.log.id.epoch.to_string(),
+        kind: cursor.log.kind.to_string(),
+        sequence: cursor.sequence,
+        chain: cursor.chain.0.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_told_to_the_microsecond() {
+        let told = timestamp(1_700_000_000_000_001);
+        assert_eq!((told.seconds, told.nanos), (1_700_000_000, 1_000));
+    }
+}

@@ -1,0 +1,53 @@
+//! Putting an older version back: a new version with the old body (law 2).
+
+use bruri_domain::{Author, Dot, DotRef, FileId};
+use bruri_store::{Backup, Outcome, StoreError, VersionEntry};
+
+use crate::Ops;
+
+/// What a restore came to.
+pub(crate) struct Restored {
+    /// The version that phones get now.
+    pub(crate) version: VersionEntry,
+    /// A version was made.
+    pub(crate) appended: bool,
+}
+
+/// Appends a version with the body of an older one, or a deletion where the older one is a deletion.
+/// It carries the context of all that is known here, so that it is what phones get.
+pub(crate) async fn restore(
+    ops: &Ops,
+    file: &FileId,
+    dot: &DotRef,
+    operator: String,
+) -> Result<Restored, StoreError> {
+    let (old, content) = ops.store.version(file, Some(dot)).await?;
+    let author = Author::Operator { name: operator.clone(), restored: Some(old.dot.clone()) };
+    let backup = Backup { file: file.clone(), content, author };
+    let committed = ops.commits.commit(&ops.store, backup).await?;
+    let appended = match committed.outcome {
+        Outcome::Created | Outcome::Replaced | Outcome::Removed => true,
+        Outcome::Confirmed | Outcome::NotThere => false,
+    };
+    let now = committed.dot.as_ref().map(exactly);
+    // Should this fail, the restore stands, and asking again finds that it is there already.
+    let (version, _) = ops.store.version(file, now.as_ref()).await?;
+    tracing::info!(
+        file.realm = %file.realm,
+        file.name = %file.name,
+        operator,
+        restored = %old.dot,
+        version = %version.dot,
+        appended,
+        "an operator put a version back"
+    );
+    Ok(Restored { version, appended })
+}
+
+fn exactly(dot: &Dot) -> DotRef {
+    DotRef {
+        site: dot.log.site.clone(),
+        epoch_prefix: dot.log.epoch.to_string(),
+        sequence: dot.sequence,
+    }
+}

@@ -1,0 +1,14 @@
+//! The operators' services over a real Unix socket, on a real Postgres.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::arithmetic_side_effects,
+    reason = "a test fails by panicking"
+)]
+
+mod files;
+mod kit;
+mod restore;
+mod running;
+mod socket;
+mod versions;
