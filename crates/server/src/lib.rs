@@ -1,0 +1,21 @@
+//! brurid, the daemon a branch runs: configuration, private Postgres, telemetry, wiring, lifecycle.
+//!
+//! Read in this order: [`config`] (what an operator sets), [`app`] (what runs and in which order), `services` (how
+//! store, edge, replication and operators are joined),
+//! [`lifecycle`] (when it stops), [`data_dir`] and [`postgres`] (where the data is), [`listen`],
+//! [`telemetry`] and [`metrics_server`] (what is seen of it), [`check`] (what is wrong before a
+//! start), [`clock`].
+
+pub mod access;
+pub mod app;
+pub mod check;
+pub mod clock;
+pub mod config;
+pub mod data_dir;
+mod deployment_key;
+pub mod lifecycle;
+pub mod listen;
+pub mod metrics_server;
+pub mod postgres;
+mod services;
+pub mod telemetry;

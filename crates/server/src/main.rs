@@ -1,0 +1,88 @@
+//! `brurid`: the command line of the daemon.
+
+use std::io::{self, Write as _};
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::thread;
+
+use anyhow::Context as _;
+use bruri_server::config::Config;
+use bruri_server::{app, check};
+use clap::{Parser, Subcommand};
+
+/// Keeps the backups of a branch's desk phones, and shares them with the other branches.
+#[derive(Debug, Parser)]
+#[command(name = "brurid", version)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run until SIGTERM or ^C; SIGHUP reads certificates and the log level again
+    Serve {
+        #[command(flatten)]
+        source: Source,
+    },
+    /// Say whether a start would succeed, a line for each finding; 1 where it would not
+    Check {
+        #[command(flatten)]
+        source: Source,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Source {
+    /// The configuration; default: /etc/brurid/brurid.toml where it exists
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    match run(Args::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            // Nobody is left to tell where even this fails.
+            let _ = writeln!(io::stderr(), "brurid: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: Args) -> anyhow::Result<ExitCode> {
+    // TLS would panic at its first use without one, should a second provider ever be linked in.
+    // An error means that one is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    // Two at least: a thread that blocks on another task's work must not be the only one.
+    let workers = thread::available_parallelism().map_or(2, NonZero::get).max(2);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    match args.command {
+        Command::Serve { source } => {
+            let config = Config::load(source.config.as_deref())?;
+            runtime.block_on(app::run(config))
+        }
+        Command::Check { source } => runtime.block_on(print_check(source.config.as_deref())),
+    }
+}
+
+async fn print_check(file: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let findings = match Config::load(file) {
+        Ok(config) => check::check(&config).await,
+        Err(error) => {
+            let text = format!("configuration: {:#}", anyhow::Error::from(error));
+            vec![check::Finding::Problem(text)]
+        }
+    };
+    let mut out = io::stdout().lock();
+    for finding in &findings {
+        writeln!(out, "{finding}").context("print")?;
+    }
+    let has_problem = findings.iter().any(check::Finding::is_problem);
+    Ok(if has_problem { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
