@@ -16,7 +16,7 @@ use bruri_store::{
     lookup::Reader,
 };
 use bruri_wire::proto::site::v1 as proto;
-use sqlx::{PgPool, postgres::PgConnectOptions};
+use sqlx::PgPool;
 use tokio::{net::TcpListener, sync::watch};
 
 use crate::{clock::SystemClock, config::Config, deployment_key, lifecycle::Tasks, listen};
@@ -49,23 +49,6 @@ impl Listeners {
         let operators =
             Socket::bind(&config.ops.socket).await.context("open the operators' socket")?;
         Ok(Self { phones, peers, operators })
-    }
-}
-
-/// The database's pool, which ends last.
-pub(crate) struct Database {
-    pub(crate) pool: PgPool,
-    pub(crate) is_private: bool,
-}
-
-impl Database {
-    pub(crate) async fn connect(
-        options: PgConnectOptions,
-        connections_max: u32,
-        is_private: bool,
-    ) -> anyhow::Result<Self> {
-        let pool = bruri_store::connect(options, connections_max).await;
-        Ok(Self { pool: pool.context("connect to the database")?, is_private })
     }
 }
 
