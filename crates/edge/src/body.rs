@@ -51,8 +51,15 @@ pub(crate) struct Reader<'a, B> {
     pub(crate) body: &'a mut B,
     pub(crate) limits: &'a Limits,
     pub(crate) large_bodies: &'a Arc<Semaphore>,
-    /// Bytes read so far, also where the body is refused.
-    pub(crate) read: &'a mut usize,
+    /// Told also where the body is refused.
+    pub(crate) progress: &'a mut Progress,
+}
+
+/// How far the reading of a body has come.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    pub(crate) bytes: usize,
+    pub(crate) is_whole: bool,
 }
 
 impl<B: Body<Data = Bytes, Error = hyper::Error> + Unpin> Reader<'_, B> {
@@ -65,15 +72,17 @@ impl<B: Body<Data = Bytes, Error = hyper::Error> + Unpin> Reader<'_, B> {
         let mut place = None;
         let mut gathered = Gathered::default();
         while let Some(data) = self.next(started).await? {
-            *self.read = self.read.saturating_add(data.len());
-            if *self.read > FILE_BYTES_MAX {
+            let bytes = self.progress.bytes.saturating_add(data.len());
+            self.progress.bytes = bytes;
+            if bytes > FILE_BYTES_MAX {
                 return Err(EdgeError::TooLarge);
             }
-            if *self.read > EDGE_SMALL_BODY_BYTES_MAX && place.is_none() {
+            if bytes > EDGE_SMALL_BODY_BYTES_MAX && place.is_none() {
                 place = Some(take_place(self.large_bodies)?);
             }
             gathered.add(data, Pin::new(&*self.body).size_hint().lower());
         }
+        self.progress.is_whole = true;
         Ok(Content { bytes: gathered.whole(), _place: place })
     }
 

@@ -15,9 +15,7 @@ pub enum EdgeError {
     #[error("only GET, HEAD, PUT, DELETE and OPTIONS are served")]
     Method,
     /// The path holds what no phone sends.
-    #[error(
-        "the path may hold letters, digits and / only: no %, \\, .. or ?, and nothing outside ASCII"
-    )]
+    #[error("the path holds what no phone sends: %, \\, .., ? or something outside ASCII")]
     Path,
     /// The last part of the path is no file's name.
     #[error(transparent)]

@@ -36,10 +36,10 @@ pub(crate) async fn answer(
     let phone = Phone::new(connection.address(), user_agent(&head.headers));
     let parsed =
         sources::admit(phone.address).and_then(|()| PhoneRequest::parse(&head.method, &head.uri));
-    let (mut asked, mut bytes_in) = (None, 0);
+    let (mut asked, mut progress) = (None, body::Progress::default());
     let result = match parsed {
         Ok(parsed) => {
-            let upload = Upload { body: &mut body, read: &mut bytes_in, connection };
+            let upload = Upload { body: &mut body, progress: &mut progress, connection };
             handle(edge, asked.insert(parsed), &head.headers, &phone, upload).await
         }
         Err(error) => Err(error),
@@ -48,12 +48,13 @@ pub(crate) async fn answer(
         Ok(done) => (done.answer, done.dot, None),
         Err(error) => (response::refused(&error), None, Some(error)),
     };
-    if !body.is_end_stream() {
+    if !progress.is_whole && !body.is_end_stream() {
         // What is left of the body is not worth reading; the stream lingers until the phone has heard.
         connection.leave_unread();
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    let line = Line { head: &head, asked: asked.as_ref(), phone: &phone, bytes_in, error };
+    let line =
+        Line { head: &head, asked: asked.as_ref(), phone: &phone, bytes_in: progress.bytes, error };
     line.write(&answer, dot.as_ref(), started.elapsed());
     connection.enter(Phase::Idle);
     Ok(answer)
@@ -66,7 +67,7 @@ fn user_agent(headers: &HeaderMap) -> &[u8] {
 /// A body that may be read.
 struct Upload<'a> {
     body: &'a mut Incoming,
-    read: &'a mut usize,
+    progress: &'a mut body::Progress,
     connection: &'a Connection,
 }
 
@@ -96,7 +97,7 @@ async fn receive(edge: &Edge, upload: Upload<'_>) -> Result<body::Content, EdgeE
         body: upload.body,
         limits: &edge.inner.limits,
         large_bodies: &edge.inner.large_bodies,
-        read: upload.read,
+        progress: upload.progress,
     };
     upload.connection.enter(Phase::Receiving);
     let content = reader.whole().await;
@@ -115,13 +116,16 @@ struct Line<'a> {
 
 impl Line<'_> {
     fn write(&self, answer: &Answer, dot: Option<&Dot>, took: Duration) {
+        let file = self.asked.and_then(PhoneRequest::file_name).map(bruri_domain::FileName::as_str);
+        let agent = Some(self.phone.user_agent.as_str()).filter(|agent| !agent.is_empty());
+        let path = file.is_none().then(|| tracing::field::display(Escaped(self.head.uri.path())));
         macro_rules! line {
-            ($level:ident, $file:expr, $path:expr) => {
+            ($level:ident) => {
                 tracing::$level!(
                     target: "bruri_edge",
                     method = method(&self.head.method),
-                    file.name = $file,
-                    path = $path,
+                    file.name = file,
+                    path = path,
                     status = answer.status().as_u16(),
                     bytes.in = self.bytes_in,
                     bytes.out = answer.body().size_hint().exact(),
@@ -135,13 +139,10 @@ impl Line<'_> {
                 )
             };
         }
-        let file = self.asked.and_then(PhoneRequest::file_name).map(bruri_domain::FileName::as_str);
-        let agent = Some(self.phone.user_agent.as_str()).filter(|agent| !agent.is_empty());
-        let path = file.is_none().then(|| tracing::field::display(Escaped(self.head.uri.path())));
         match answer.status() {
-            StatusCode::INTERNAL_SERVER_ERROR => line!(error, file, path),
-            StatusCode::SERVICE_UNAVAILABLE => line!(warn, file, path),
-            _ => line!(info, file, path),
+            StatusCode::INTERNAL_SERVER_ERROR => line!(error),
+            StatusCode::SERVICE_UNAVAILABLE => line!(warn),
+            _ => line!(info),
         }
         let operation = self.asked.map_or("none", PhoneRequest::operation);
         metrics::answered(operation, answer.status(), took);

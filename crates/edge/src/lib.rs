@@ -1,6 +1,6 @@
 //! HTTP for phones: the BRURI protocol.
 //!
-//! A connection ([`serve`]) carries requests; each becomes a [`PhoneRequest`] before anything of its body is
+//! A connection ([`serve()`]) carries requests; each becomes a [`PhoneRequest`] before anything of its body is
 //! read, is handled in `backup` or `restore`, and leaves one line in the log (`exchange`). Bytes come in
 //! and go out unread. Phones try once, so a refusal always reaches its phone: what the phone still sends is
 //! read and thrown away (`stream`).
@@ -50,7 +50,7 @@ struct Inner {
 
 impl Edge {
     /// An edge over this store. The tasks behind `commits` and `lookup` must run for longer than
-    /// [`serve`] does, since it ends with the last request in flight.
+    /// [`serve()`] does, since it ends with the last request in flight.
     pub fn new(store: Store, commits: Commits, lookup: Lookup, limits: Limits) -> Self {
         let inner = Inner {
             store,

@@ -131,7 +131,7 @@ where
 fn must_go(order: Order, connection: &Connection) -> bool {
     match order {
         Order::Drain => false,
-        Order::Close => connection.phase() != Phase::Busy,
+        Order::Close => !matches!(connection.phase(), Phase::Receiving | Phase::Busy),
         Order::Abandon => true,
     }
 }

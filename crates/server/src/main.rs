@@ -11,6 +11,9 @@ use bruri_server::config::Config;
 use bruri_server::{app, check};
 use clap::{Parser, Subcommand};
 
+/// Open files that `brurid` asks for: phones, peers, operators and the database with room to spare.
+const OPEN_FILES: u64 = 16_384;
+
 /// Keeps the backups of a branch's desk phones, and shares them with the other branches.
 #[derive(Debug, Parser)]
 #[command(name = "brurid", version)]
@@ -65,9 +68,21 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.command {
         Command::Serve { source } => {
             let config = Config::load(source.config.as_deref())?;
+            raise_open_files();
             runtime.block_on(app::run(config))
         }
         Command::Check { source } => runtime.block_on(print_check(source.config.as_deref())),
+    }
+}
+
+/// Every phone's connection is an open file, and the usual limit of 1024 is for programs that use
+/// `select`. Without more, the edge closes idle connections sooner.
+fn raise_open_files() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard.min(OPEN_FILES), hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "cannot raise the limit of open files");
     }
 }
 

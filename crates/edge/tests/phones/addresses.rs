@@ -76,7 +76,7 @@ async fn a_refusal_says_what_to_do_in_one_line(pool: PgPool) {
     let site = Site::start(pool).await;
     for (request, beginning) in [
         (put("/x.php", BODY), "not a phone's file name: expected <extension>_<tag>data.txt"),
-        (put("/a%20b", BODY), "the path may hold letters, digits and / only"),
+        (put("/a%20b", BODY), "the path holds what no phone sends: %"),
         (put("/x/1_16xxdata.txt", BODY), "no such directory: set BRURI to this server alone"),
         (b"GET /1_16xxdata.txt HTTP/1.1\r\n\r\n".to_vec(), "there is no backup of that name"),
     ] {

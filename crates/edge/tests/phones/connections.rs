@@ -11,7 +11,7 @@ use crate::kit::{BODY, Site, put};
 fn impatient() -> Limits {
     Limits {
         head: Duration::from_millis(200),
-        idle: Duration::from_millis(600),
+        idle: Duration::from_millis(1500),
         ..Limits::default()
     }
 }
@@ -58,7 +58,7 @@ async fn a_phone_that_does_not_read_its_answers_is_dropped(pool: PgPool) {
     let mut client = site.connect().await;
     let requests = "GET /1_16xxdata.txt HTTP/1.1\r\n\r\n".repeat(100);
     client.send(requests).await;
-    tokio::time::sleep(impatient().idle * 3).await;
+    tokio::time::sleep(impatient().idle * 2).await;
     let mut answers = 0;
     let all = async {
         let mut sink = Vec::new();

@@ -39,7 +39,7 @@ async fn two_thousand_idle_connections_keep_nobody_waiting(pool: PgPool) {
     for _ in 0..10 {
         site.assert_serves().await;
     }
-    assert!(started.elapsed() < Duration::from_secs(2), "took {:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(5), "took {:?}", started.elapsed());
     crowd[1].send("GET /77_16xxdata.txt HTTP/1.1\r\n\r\n").await;
     assert_eq!(crowd[1].reply().await.status, 200, "nobody had to go");
 }

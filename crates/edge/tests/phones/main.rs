@@ -1,5 +1,5 @@
 //! The edge over a real database, spoken to as phones, and others, speak: raw bytes on a socket.
-//! DATABASE_URL names a server on which databases can be created.
+//! `DATABASE_URL` names a server on which databases can be created.
 #![expect(
     clippy::unwrap_used,
     clippy::arithmetic_side_effects,
