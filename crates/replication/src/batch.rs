@@ -160,3 +160,6 @@ fn fits(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

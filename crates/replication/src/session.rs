@@ -1,7 +1,7 @@
 //! One connection to one peer, from Hello to its end: the live stream, and beside it, while some log is
 //! far behind, the catch-up stream. A log rides one of them, never both.
 
-use std::{future::Future, pin::Pin};
+use std::{error::Error, future::Future, io, pin::Pin};
 
 use bruri_domain::{LogId, SiteName, limits::LIVE_LAG_RECORDS_MAX};
 use bruri_store::StoreError;
@@ -28,7 +28,11 @@ pub(crate) enum SessionError {
     Connect(#[from] ConnectError),
     #[error("the peer refuses us: {}", hello::bounded_text(.0.message()))]
     Refused(Box<tonic::Status>),
-    #[error("the connection broke: {}", hello::bounded_text(.0.message()))]
+    #[error("the peer cannot supply us: {}", hello::bounded_text(.0.message()))]
+    Unable(Box<tonic::Status>),
+    #[error("the peer sent what is not understood: {}", hello::bounded_text(.0.message()))]
+    Garbled(Box<tonic::Status>),
+    #[error("the connection broke: {}", cause(.0))]
     Broken(Box<tonic::Status>),
     #[error(transparent)]
     Hello(#[from] HelloError),
@@ -53,12 +57,34 @@ impl From<InvalidMessage> for SessionError {
 
 impl From<tonic::Status> for SessionError {
     fn from(status: tonic::Status) -> Self {
-        match status.code() {
-            Code::FailedPrecondition | Code::PermissionDenied | Code::Unimplemented => {
-                Self::Refused(Box::new(status))
-            }
-            _ => Self::Broken(Box::new(status)),
-        }
+        // One that a broken line brought about has that as its source; the others were said by the peer
+        // or by who decoded its words.
+        let of_line = status.source().is_some();
+        let kind = match status.code() {
+            _ if of_line => Self::Broken,
+            Code::Internal | Code::OutOfRange => Self::Garbled,
+            Code::Unavailable | Code::DataLoss => Self::Unable,
+            Code::FailedPrecondition
+            | Code::InvalidArgument
+            | Code::PermissionDenied
+            | Code::Unimplemented => Self::Refused,
+            _ => Self::Broken,
+        };
+        kind(Box::new(status))
+    }
+}
+
+/// What is behind a status. Of a line that broke the layers in between tell nothing, and rustls advises
+/// programmers.
+fn cause(status: &tonic::Status) -> String {
+    let mut deepest = status.source();
+    while let Some(deeper) = deepest.and_then(Error::source) {
+        deepest = Some(deeper);
+    }
+    let Some(deepest) = deepest else { return hello::bounded_text(status.message()) };
+    match deepest.downcast_ref::<io::Error>() {
+        Some(error) if error.kind() == io::ErrorKind::UnexpectedEof => error.kind().to_string(),
+        _ => hello::bounded_text(&deepest.to_string()),
     }
 }
 
@@ -67,9 +93,9 @@ impl SessionError {
     pub(crate) fn needs_a_person(&self) -> bool {
         match self {
             Self::Connect(error) => error.needs_a_person(),
-            Self::Refused(_) | Self::Hello(_) => true,
+            Self::Refused(_) | Self::Hello(_) | Self::Message(_) | Self::Garbled(_) => true,
             Self::Broken(_)
-            | Self::Message(_)
+            | Self::Unable(_)
             | Self::Silent
             | Self::Ended
             | Self::CursorMoved

@@ -1,6 +1,6 @@
 //! One stream to one peer: pages within the credit it grants, then whatever is new, and heartbeats.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, error::Error as _, sync::Arc, time::Duration};
 
 use bruri_domain::{
     Cursor, Log, LogId, LogKind, SiteName,
@@ -259,5 +259,5 @@ impl Supply {
 
 /// Whether the bytes that arrived are no message, as opposed to a line that broke.
 fn is_garbled(status: &Status) -> bool {
-    matches!(status.code(), Code::Internal | Code::OutOfRange)
+    status.source().is_none() && matches!(status.code(), Code::Internal | Code::OutOfRange)
 }

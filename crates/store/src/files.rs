@@ -73,13 +73,14 @@ async fn create_missing(
     let states: Vec<&[u8]> = empty.iter().map(|row| row.state.as_slice()).collect();
     let checksums: Vec<&[u8]> = empty.iter().map(|row| row.checksum.as_bytes()).collect();
     sqlx::query!(
-        "insert into file (realm, name, state, checksum)
+        r#"insert into file (realm, name, state, checksum)
          select wanted.realm, wanted.name, wanted.state, wanted.checksum
            from unnest($1::text[], $2::text[], $3::bytea[], $4::bytea[])
                 as wanted (realm, name, state, checksum)
           where not exists (select from file f
                              where f.realm = wanted.realm and f.name = wanted.name)
-         on conflict do nothing",
+          order by wanted.realm collate "C", wanted.name collate "C"
+         on conflict do nothing"#,
         &realms as _,
         &names as _,
         &states as _,

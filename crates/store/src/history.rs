@@ -80,7 +80,7 @@ impl VersionRow {
 }
 
 impl Store {
-    /// Files of a realm whose names begin with a prefix, in the order of their names, after one.
+    /// Files whose names begin with a prefix, in the order of realms and names, after one.
     pub async fn files(
         &self,
         name_prefix: &str,
@@ -90,7 +90,9 @@ impl Store {
         let rows = sqlx::query!(
             r#"select realm, name, state, checksum, confirmed_micros
                  from file
-                where starts_with(name, $1) and (realm, name) > ($2, $3)
+                where (realm, name) > ($2, $3) and starts_with(name, $1)
+                  -- No name has a character after ~: the index alone tells which rows to look at.
+                  and name >= $1 and name < $1 || '~'
                 order by realm, name
                 limit $4"#,
             name_prefix,
@@ -135,8 +137,11 @@ impl Store {
                  from unnest($1::text[], $2::bigint[], $3::bigint[])
                       as wanted (site, epoch, sequence)
                  join log on log.site = wanted.site and log.epoch = wanted.epoch
-                 join record on record.log = log.id and record.sequence = wanted.sequence
-                where record.payload is not null and record.name is not null"#,
+                 -- The limit keeps a plan that was made for empty tables from reading whole logs.
+                 join lateral (select sequence, payload from record r
+                                where r.log = log.id and r.sequence = wanted.sequence
+                                  and r.payload is not null and r.name is not null
+                                limit 1) record on true"#,
             &sites as _,
             &epochs,
             &sequences,

@@ -49,6 +49,7 @@ pub async fn connect(
 async fn fix_plans(connection: &mut sqlx::PgConnection) -> Result<(), sqlx::Error> {
     for setting in [
         "set enable_seqscan = off",
+        "set enable_bitmapscan = off",
         "set enable_hashjoin = off",
         "set enable_mergejoin = off",
         "set plan_cache_mode = force_generic_plan",

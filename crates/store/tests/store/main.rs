@@ -1,4 +1,4 @@
-//! The store against a real Postgres: one module per rule book, one test per rule. DATABASE_URL names a
+//! The store against a real Postgres: one module per rule book, one test per rule. `DATABASE_URL` names a
 //! server on which databases can be created.
 #![expect(
     clippy::unwrap_used,

@@ -113,13 +113,14 @@ async fn sites_that_write_the_same_files_and_pull_from_each_other_meanwhile_end_
     let mut ends = Vec::new();
     for site in sites {
         let count = verify_logs(&site.store, &site.pool).await;
-        let vector = site.store.vector().await.unwrap();
+        let mut vector = site.store.vector().await.unwrap();
+        // Of an empty log the others do not know yet.
+        vector.retain(|cursor| cursor.sequence > 0);
         ends.push((count, vector, states(site.store.files("", None, 1000).await.unwrap())));
         site.close().await;
     }
     assert!(ends[0].0 > 300 && ends[0].2.len() > 8, "{} records", ends[0].0);
-    assert_eq!(ends[0], ends[1]);
-    assert_eq!(ends[0], ends[2]);
+    assert!(ends[0] == ends[1] && ends[0] == ends[2], "{ends:#?}");
     for database in databases {
         assert_no_deadlock(database).await;
     }

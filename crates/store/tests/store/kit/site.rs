@@ -78,6 +78,15 @@ impl Site {
         database: &PgConnectOptions,
     ) -> Result<Self, StoreError> {
         let pool = bruri_store::connect(database.clone(), CONNECTIONS).await?;
+        Self::over(pool, name, key, now_micros).await
+    }
+
+    pub(crate) async fn over(
+        pool: PgPool,
+        name: &str,
+        key: DeploymentKey,
+        now_micros: u64,
+    ) -> Result<Self, StoreError> {
         let clock = Arc::new(Hand::at(now_micros));
         let options = Options { site: SiteName::parse(name).unwrap(), key, clock: clock.clone() };
         let opened = Store::open(pool.clone(), options).await;

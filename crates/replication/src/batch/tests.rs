@@ -1,0 +1,154 @@
+use bruri_domain::{
+    Author, Body, Context, Epoch, FileId, FileName, Log, LogId, LogKind, RealmId, SiteName, Stamp,
+};
+use bruri_wire::record::{encode_envelope, encode_version};
+
+use super::*;
+
+fn key() -> DeploymentKey {
+    DeploymentKey::new([7; 32])
+}
+
+fn beginning() -> Cursor {
+    let id = LogId { site: SiteName::parse("london").unwrap(), epoch: Epoch(1) };
+    Cursor::at_beginning(Log { id, kind: LogKind::Files, predecessor: None })
+}
+
+fn version(content: Option<&[u8]>) -> Version {
+    let (realm, name) = ("default", "299_16xxdata.txt");
+    Version {
+        random: [1; 16],
+        stamp: Stamp { micros: 1, trusted: true },
+        file: FileId {
+            realm: RealmId::parse(realm).unwrap(),
+            name: FileName::parse(name).unwrap(),
+        },
+        context: Context::default(),
+        body: content.map(Body::of),
+        suspect: false,
+        author: Author::Unknown,
+    }
+}
+
+fn backup(content: &[u8]) -> RawRecord {
+    encode_version(&version(Some(content)), 0, &key())
+}
+
+/// A record around any payload, whose envelope tells the truth but for its kind.
+fn record_of(kind: RecordKind, payload: &[u8]) -> RawRecord {
+    let subject = Some(key().subject_hash(version(None).file.subject()));
+    let envelope = Envelope { kind, subject, generation: 0, payload: Sha256::of(payload) };
+    let payload = Some(Bytes::copy_from_slice(payload));
+    RawRecord { envelope: encode_envelope(&envelope), payload }
+}
+
+/// An honest batch after `from`.
+fn batch(from: &Cursor, records: &[RawRecord], bodies: &[&[u8]]) -> proto::Batch {
+    let chain = records.iter().fold(from.chain, |chain, record| chain.next(&record.envelope));
+    let entry = |record: &RawRecord| proto::Entry {
+        envelope: record.envelope.clone(),
+        payload: record.payload.clone(),
+    };
+    proto::Batch {
+        log: Some((&from.log).into()),
+        first_sequence: from.sequence.saturating_add(1),
+        entries: records.iter().map(entry).collect(),
+        bodies: bodies.iter().map(|body| Bytes::copy_from_slice(body)).collect(),
+        chain: chain.0.as_bytes().to_vec(),
+    }
+}
+
+fn refusal(batch: proto::Batch) -> String {
+    check(batch, &beginning(), &key()).unwrap_err().to_string()
+}
+
+#[test]
+fn an_honest_batch_is_believed_as_it_is() {
+    let deletion = encode_version(&version(None), 3, &key());
+    let unknown = record_of(RecordKind::Unknown(9), b"later");
+    let records = [backup(b"a"), deletion, unknown, backup(b"a")];
+    let checked = check(batch(&beginning(), &records, &[b"a"]), &beginning(), &key()).unwrap();
+    assert_eq!((checked.from.clone(), checked.to.sequence), (beginning(), 4));
+    let raw: Vec<RawRecord> = checked.records.iter().map(|record| record.raw.clone()).collect();
+    assert_eq!(raw, records);
+    let kinds: Vec<bool> = checked.records.iter().map(|r| r.version.is_some()).collect();
+    assert_eq!(kinds, [true, true, false, true]);
+    assert_eq!(checked.records[1].envelope.generation, 3);
+    assert_eq!(checked.bodies.into_values().collect::<Vec<_>>(), [&b"a"[..]]);
+}
+
+#[test]
+fn what_is_known_of_a_batch_is_passed_over_if_it_is_the_same() {
+    let records = [backup(b"a"), backup(b"b"), backup(b"c")];
+    let bodies: &[&[u8]] = &[b"a", b"b", b"c"];
+    let all = batch(&beginning(), &records, bodies);
+    let two = check(batch(&beginning(), &records[..2], &bodies[..2]), &beginning(), &key());
+    let two = two.unwrap().to;
+    let checked = check(all.clone(), &two, &key()).unwrap();
+    assert_eq!((checked.from.sequence, checked.to.sequence), (2, 3));
+    assert_eq!(checked.records.len(), 1);
+    assert_eq!(checked.bodies.into_values().collect::<Vec<_>>(), [&b"c"[..]]);
+
+    let mut forked = two;
+    forked.chain = forked.chain.next(b"another");
+    let error = check(all, &forked, &key()).unwrap_err();
+    assert!(matches!(error, InvalidBatch::Chain(3)), "{error}");
+}
+
+#[test]
+fn a_batch_must_follow_the_cursor_within_bounds() {
+    let mut late = batch(&beginning(), &[backup(b"a")], &[b"a"]);
+    late.first_sequence = 2;
+    assert_eq!(refusal(late), "the batch begins at 2, expected 1");
+    let empty = batch(&beginning(), &[], &[]);
+    assert_eq!(refusal(empty), "the batch has 0 records, expected 1 to 512");
+    let many = vec![record_of(RecordKind::Unknown(9), b""); 513];
+    let many = batch(&beginning(), &many, &[]);
+    assert_eq!(refusal(many), "the batch has 513 records, expected 1 to 512");
+    let bodies = batch(&beginning(), &[backup(b"a")], &[b"a", b"b"]);
+    assert_eq!(refusal(bodies), "the batch has 2 bodies for 1 records");
+    let large = vec![0; FILE_BYTES_MAX + 1];
+    let large = batch(&beginning(), &[backup(b"a")], &[&large]);
+    assert_eq!(refusal(large), "a body has more than 1048576 bytes");
+}
+
+#[test]
+fn a_chain_must_be_that_of_the_envelopes() {
+    let mut short = batch(&beginning(), &[backup(b"a")], &[b"a"]);
+    short.chain.pop();
+    assert_eq!(refusal(short), "field batch.chain is missing or out of bounds");
+    let mut other = batch(&beginning(), &[backup(b"a")], &[b"a"]);
+    other.chain[0] ^= 1;
+    assert_eq!(refusal(other), "the chain after record 1 is not what the peer says");
+}
+
+#[test]
+fn a_record_must_hold_what_its_envelope_says() {
+    let honest = version(Some(b"a"));
+    let payload = encode_version(&honest, 0, &key()).payload.unwrap();
+    let missing = RawRecord { payload: None, ..backup(b"a") };
+    let swapped = RawRecord { payload: backup(b"b").payload, ..backup(b"a") };
+    let foreign = encode_version(&honest, 0, &DeploymentKey::new([8; 32]));
+    let unreadable = record_of(RecordKind::Backup, &[0xff; 9]);
+    let large = record_of(RecordKind::Unknown(9), &vec![0; PAYLOAD_BYTES_MAX + 1]);
+    for (record, text) in [
+        (missing, "the payload is missing, and no erasure is known here that took it"),
+        (swapped, "the payload's hash is not the one in the envelope"),
+        (foreign, "the subject in the envelope is not that of the file"),
+        (record_of(RecordKind::Deletion, &payload), "the kind in the envelope does not fit"),
+        (unreadable, "payload cannot be decoded"),
+        (large, "payload has more than 65536 bytes"),
+        (backup(b"b"), "no body in the batch has the hash and size that it names"),
+    ] {
+        let error = refusal(batch(&beginning(), &[backup(b"a"), record], &[b"a"]));
+        assert!(error.starts_with(&format!("record 2: {text}")), "{error}");
+    }
+}
+
+#[test]
+fn credit_counts_envelopes_payloads_and_bodies() {
+    let record = backup(b"four");
+    let bytes = record.envelope.len() + record.payload.as_ref().unwrap().len() + 4;
+    let batch = batch(&beginning(), &[record], &[b"four"]);
+    assert_eq!(credit_bytes(&batch), bytes as u64);
+}

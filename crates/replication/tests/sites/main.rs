@@ -1,0 +1,17 @@
+//! Sites that replicate over real sockets, each with a database of its own on the server that
+//! `DATABASE_URL` names.
+
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::unwrap_used,
+    reason = "small numbers; the kit fails the test by panicking"
+)]
+
+mod catch_up;
+mod credit;
+mod forged;
+mod kit;
+mod level;
+mod lines;
+mod refusals;
+mod twins;

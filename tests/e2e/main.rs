@@ -1,0 +1,18 @@
+//! The scenarios: whole sites, real processes, and what people and faults do to them.
+//!
+//! Sizes can be set: `BRURI_E2E_BACKUPS`, `BRURI_E2E_KILLS`, `BRURI_E2E_BACKLOG`, `BRURI_E2E_TRIES`; and
+//! the chance repeated: `BRURI_E2E_SEED`.
+
+#![cfg(test)]
+#![expect(clippy::arithmetic_side_effects, reason = "a test that overflows panics, as it should")]
+
+mod broken_links;
+mod catch_up;
+mod five_sites;
+mod kills;
+mod lag;
+mod operators;
+mod running;
+mod shared_database;
+mod strangers;
+mod turn;

@@ -1,0 +1,147 @@
+//! Sites that know each other: certificates made by the real command, every site with all its peers.
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use tempfile::TempDir;
+
+use crate::link::Link;
+use crate::site::{Settings, Site};
+use crate::{level, programs};
+
+/// Sites of one deployment, each ready.
+#[derive(Debug)]
+pub struct Deployment {
+    // Dropped in this order: no process may outlive its folder.
+    /// The sites, in the order of their names as given.
+    pub sites: Vec<Site>,
+    links: Vec<Linked>,
+    pki: Pki,
+    folder: TempDir,
+}
+
+/// A link and the sites that it joins, by their places.
+#[derive(Debug)]
+struct Linked {
+    from: usize,
+    to: usize,
+    link: Link,
+}
+
+/// A deployment's CA.
+#[derive(Clone, Debug)]
+pub struct Pki {
+    folder: PathBuf,
+}
+
+impl Deployment {
+    /// Sites that reach each other directly.
+    pub async fn start(names: &[&str]) -> anyhow::Result<Self> {
+        let mut deployment = Self::make(names, false).await?;
+        deployment.start_all().await?;
+        Ok(deployment)
+    }
+
+    /// Sites that reach each other over links that can be cut.
+    pub async fn start_linked(names: &[&str]) -> anyhow::Result<Self> {
+        let mut deployment = Self::make(names, true).await?;
+        deployment.start_all().await?;
+        Ok(deployment)
+    }
+
+    /// A site by itself, without certificates.
+    pub async fn start_alone(name: &str) -> anyhow::Result<Self> {
+        let folder = open_folder()?;
+        let pki = Pki { folder: folder.path().join("pki") };
+        let site = Site::make(folder.path(), Settings::alone(name))?;
+        let mut alone = Self { sites: vec![site], links: Vec::new(), pki, folder };
+        alone.start_all().await?;
+        Ok(alone)
+    }
+
+    /// Two sites at once.
+    pub fn pair(&mut self) -> anyhow::Result<(&mut Site, &mut Site)> {
+        match self.sites.as_mut_slice() {
+            [first, second, ..] => Ok((first, second)),
+            _ => anyhow::bail!("there is no second site"),
+        }
+    }
+
+    /// The two links between two sites: each dials the other.
+    pub fn links(&self, one: usize, other: usize) -> impl Iterator<Item = &Link> {
+        let joins = move |linked: &&Linked| {
+            [(one, other), (other, one)].contains(&(linked.from, linked.to))
+        };
+        self.links.iter().filter(joins).map(|linked| &linked.link)
+    }
+
+    /// Where all is kept.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The deployment's CA.
+    pub fn pki(&self) -> &Pki {
+        &self.pki
+    }
+
+    async fn make(names: &[&str], linked: bool) -> anyhow::Result<Self> {
+        let folder = open_folder()?;
+        let pki = Pki::make(&folder.path().join("pki"), "acme").await?;
+        let mut all: Vec<Settings> = names.iter().map(|name| Settings::alone(name)).collect();
+        let mut links = Vec::new();
+        for from in 0..all.len() {
+            for to in (0..all.len()).filter(|to| *to != from) {
+                let mut address = all[to].address.peers();
+                if linked {
+                    let link = Link::open(address).await?;
+                    address = link.address();
+                    links.push(Linked { from, to, link });
+                }
+                all[from].peer_addresses.push(address);
+            }
+            let out = folder.path().join(format!("{}-pki", all[from].name));
+            all[from].pki = Some(pki.issue(&all[from].name, &out).await?);
+        }
+        let made = all.into_iter().map(|settings| Site::make(folder.path(), settings));
+        Ok(Self { sites: made.collect::<Result<_, _>>()?, links, pki, folder })
+    }
+
+    async fn start_all(&mut self) -> anyhow::Result<()> {
+        self.sites.iter_mut().try_for_each(Site::spawn)?;
+        for site in &mut self.sites {
+            site.ready().await?;
+        }
+        level(&self.sites).await
+    }
+}
+
+impl Pki {
+    /// Makes the CA and the key of a deployment.
+    pub async fn make(folder: &Path, deployment: &str) -> anyhow::Result<Self> {
+        let folder = folder.to_owned();
+        let arguments = ["pki", "init", "--deployment", deployment, "--dir"].map(PathBuf::from);
+        programs::bruri(arguments.iter().chain([&folder])).await?;
+        Ok(Self { folder })
+    }
+
+    /// Makes a site's certificate in a folder, which it returns.
+    pub async fn issue(&self, site: &str, folder: &Path) -> anyhow::Result<PathBuf> {
+        let folder = folder.to_owned();
+        let (dir, out) = (PathBuf::from("--dir"), PathBuf::from("--out"));
+        let arguments = ["pki", "issue", site].map(PathBuf::from);
+        programs::bruri(arguments.iter().chain([&dir, &self.folder, &out, &folder])).await?;
+        Ok(folder)
+    }
+}
+
+/// A folder for this test that whoever runs Postgres can pass through.
+pub fn open_folder() -> anyhow::Result<TempDir> {
+    tempfile::Builder::new()
+        .prefix("bruri-e2e.")
+        .permissions(Permissions::from_mode(0o755))
+        .tempdir()
+        .context("make a folder for this test")
+}
