@@ -51,7 +51,7 @@ impl fmt::Display for Kind {
 
 impl Measured {
     fn new() -> anyhow::Result<Self> {
-        let micros = Histogram::new(3).context("make a histogram")?;
+        let micros = Histogram::new_with_bounds(1, 60_000_000, 3).context("make a histogram")?;
         Ok(Self { micros, errors: BTreeMap::new(), elapsed: Duration::ZERO })
     }
 

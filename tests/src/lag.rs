@@ -24,7 +24,7 @@ pub async fn measure(
 ) -> anyhow::Result<Histogram<u64>> {
     let (mut sender, mut reader) = (Phone::new(from), Phone::new(to));
     let mut bodies = Bodies::new(rand::random());
-    let mut lags = Histogram::new(3).context("make a histogram")?;
+    let mut lags = Histogram::new_with_bounds(1, 60_000_000, 3).context("make a histogram")?;
     for _ in 0..tries {
         let body = bodies.next(bytes);
         let got = sender.send("PUT", FILE, Some(&body)).await?;

@@ -21,8 +21,15 @@ Exit codes:
 pub(crate) struct Args {
     /// The site to ask, by the socket of its brurid: unix:PATH, or a path [default: the first there is
     /// of /var/lib/brurid/ops.sock and ~/.local/state/brurid/ops.sock]
-    #[arg(long, global = true, env = "BRURI_SITE", value_name = "unix:PATH")]
-    pub(crate) site: Option<SiteAddress>,
+    // Named otherwise than in commands that are about the site they name.
+    #[arg(
+        id = "address",
+        long = "site",
+        global = true,
+        env = "BRURI_SITE",
+        value_name = "unix:PATH"
+    )]
+    pub(crate) address: Option<SiteAddress>,
     /// Print JSON, for programs
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -77,7 +84,7 @@ mod tests {
         ] {
             let args = parse(line).unwrap();
             assert!(args.json, "{line}");
-            let socket = args.site.unwrap();
+            let socket = args.address.unwrap();
             assert_eq!(socket.path(), Path::new("/run/ops.sock"), "{line}");
         }
     }

@@ -31,6 +31,7 @@ impl From<Status> for Failure {
         };
         match status.code() {
             Code::Unavailable | Code::DeadlineExceeded => Self::Unreachable(text),
+            Code::InvalidArgument => Self::Usage(text),
             _ => Self::Refused(text),
         }
     }
@@ -71,6 +72,7 @@ mod tests {
         for (status, code, text) in [
             (Status::not_found("nothing is known of it"), 1, "nothing is known of it"),
             (Status::unavailable("try again"), 3, "try again"),
+            (Status::invalid_argument("not a dot"), 2, "not a dot"),
             (Status::deadline_exceeded(""), 3, "Deadline expired before operation could complete"),
             (Status::internal("a\u{1b}[2Jb"), 1, "a\\u{1b}[2Jb"),
         ] {

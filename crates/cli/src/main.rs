@@ -43,10 +43,10 @@ fn run(args: &Args, mut out: &mut impl Write) -> anyhow::Result<()> {
     let mut output = Output { out: &mut out, json: args.json };
     match &args.command {
         Command::History(command) => {
-            wait(commands::history::run(command, args.site.as_ref(), &mut output))
+            wait(commands::history::run(command, args.address.as_ref(), &mut output))
         }
         Command::Site(command) => {
-            wait(commands::site::run(command, args.site.as_ref(), &mut output))
+            wait(commands::site::run(command, args.address.as_ref(), &mut output))
         }
         Command::Phone(command) => wait(commands::phone::run(command, &mut output)),
         Command::Pki(_) | Command::Completion { .. } if args.json => {

@@ -80,9 +80,10 @@ pub(crate) fn table(columns: &[Column], rows: impl IntoIterator<Item = Vec<Strin
 
 /// Titles with what belongs to them, one a line; those without anything are left out.
 pub(crate) fn facts(facts: &[(&str, String)]) -> String {
-    let width = facts.iter().map(|(title, _)| title.len()).max().unwrap_or(0);
+    let told = facts.iter().filter(|(_, fact)| !fact.is_empty());
+    let width = told.clone().map(|(title, _)| title.len()).max().unwrap_or(0);
     let mut text = String::new();
-    for (title, fact) in facts.iter().filter(|(_, fact)| !fact.is_empty()) {
+    for (title, fact) in told {
         // Writing into a string does not fail.
         let _ = writeln!(text, "{title:<width$}  {}", plain(fact));
     }
@@ -150,7 +151,8 @@ pub(crate) fn size(bytes: u64) -> String {
         (100_000_000_000_000_000, "EB"),
     ];
     let rounded = |tenth: u64| bytes.saturating_add(tenth / 2).checked_div(tenth).unwrap_or(0);
-    let fits = |tenth: u64| bytes >= 1000 && rounded(tenth) >= 10;
+    // Of the next smaller unit it would be 1000 or more.
+    let fits = |tenth: u64| bytes.saturating_add(tenth / 2000) >= tenth.saturating_mul(10);
     let largest = units.into_iter().rev().find(|(tenth, _)| fits(*tenth));
     largest.map_or_else(
         || format!("{bytes} B"),
@@ -182,7 +184,7 @@ mod tests {
             ("deployment", String::new()),
             ("files", "2".to_owned()),
         ]);
-        assert_eq!(told, "site        london\nfiles       2\n");
+        assert_eq!(told, "site   london\nfiles  2\n");
     }
 
     #[test]

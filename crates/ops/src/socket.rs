@@ -6,6 +6,7 @@ use std::{
     io,
     os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
@@ -104,7 +105,11 @@ struct Staging {
 
 impl Staging {
     fn beside(path: &Path) -> Result<Self, OpsError> {
-        let directory = path.with_file_name(format!(".ops-{}", std::process::id()));
+        // One name for each socket of each process.
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!(".ops-{}-{count}", std::process::id());
+        let directory = path.with_file_name(name);
         let socket = directory.join("s");
         let longest = path.as_os_str().len().max(socket.as_os_str().len());
         if longest > SOCKET_PATH_BYTES_MAX {

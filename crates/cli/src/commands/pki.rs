@@ -31,7 +31,8 @@ pub(crate) enum PkiCommand {
     /// Make a certificate for a site
     Issue {
         /// The site's name, as its configuration has it
-        #[arg(value_parser = names::site)]
+        // Not `site`, which is the global option.
+        #[arg(id = "name", value_name = "SITE", value_parser = names::site)]
         site: String,
         /// Where the CA is [default: /var/lib/brurid/pki for root, else ~/.local/state/brurid/pki]
         #[arg(long)]

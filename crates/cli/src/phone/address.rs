@@ -2,7 +2,7 @@
 
 use std::{fmt, path::Path};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use hyper::Uri;
 
@@ -44,15 +44,19 @@ impl Address {
             Some((userinfo, authority)) => (Some(userinfo), authority),
             None => (None, authority),
         };
+        ensure!(!authority.is_empty(), "the address names no host");
         let path = with_file(path, file)?;
         let uri: Uri = format!("http://{authority}{path}")
             .parse()
             .context("the address holds characters that no address may hold")?;
-        let host =
-            uri.host().filter(|host| !host.is_empty()).context("the address names no host")?;
+        let host = uri.host().context("the address names no host")?;
+        let port = match authority.strip_prefix(host).and_then(|rest| rest.strip_prefix(':')) {
+            Some(port) => port.parse().context("the address names no port after the colon")?,
+            None => PORT,
+        };
         Ok(Self {
             host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
-            port: uri.port_u16().unwrap_or(PORT),
+            port,
             authority: authority.to_owned(),
             path,
             authorization: userinfo.map(basic).transpose()?,
@@ -147,6 +151,7 @@ mod tests {
             ("https://h/9610data.txt", "expected an address that begins with http://"),
             ("http:///9610data.txt", "the address names no host"),
             ("h:8080", "expected an address that begins with http://"),
+            ("http://h:99999/9610data.txt", "the address names no port after the colon"),
             ("http://h/a b/9610data.txt", "the address holds characters that no address may hold"),
             (
                 "http://h/",

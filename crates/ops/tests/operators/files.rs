@@ -98,7 +98,7 @@ async fn requests_that_make_no_sense_are_invalid(pool: PgPool) {
     for request in [
         ListFilesRequest { page_size: 1001, ..ListFilesRequest::default() },
         ListFilesRequest { name_prefix: "\0".to_owned(), ..ListFilesRequest::default() },
-        ListFilesRequest { after: named("x.php"), ..ListFilesRequest::default() },
+        ListFilesRequest { after: Some(named("x.php")), ..ListFilesRequest::default() },
     ] {
         let refused = client.list_files(request).await.unwrap_err();
         assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");

@@ -154,6 +154,6 @@ pub(crate) fn file_id(name: &str) -> FileId {
 }
 
 /// As a client names it.
-pub(crate) fn named(name: &str) -> Option<history::FileId> {
-    Some(history::FileId { realm: String::new(), name: name.to_owned() })
+pub(crate) fn named(name: &str) -> history::FileId {
+    history::FileId { realm: String::new(), name: name.to_owned() }
 }

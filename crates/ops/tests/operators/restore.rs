@@ -12,18 +12,18 @@ use crate::kit::{Site, dot_in_tokyo, named};
 const FILE: &str = "299_16xxdata.txt";
 
 async fn restore(site: &Site, dot: &str) -> Result<RestoreVersionResponse, Status> {
-    let request = RestoreVersionRequest { file: named(FILE), dot: dot.to_owned() };
+    let request = RestoreVersionRequest { file: Some(named(FILE)), dot: dot.to_owned() };
     site.history().await.restore_version(request).await.map(tonic::Response::into_inner)
 }
 
 async fn served(site: &Site) -> (String, Vec<u8>) {
-    let request = GetVersionRequest { file: named(FILE), dot: String::new() };
+    let request = GetVersionRequest { file: Some(named(FILE)), dot: String::new() };
     let answer = site.history().await.get_version(request).await.unwrap().into_inner();
     (answer.version.unwrap().dot, answer.body)
 }
 
 async fn count(site: &Site) -> usize {
-    let request = ListVersionsRequest { file: named(FILE), ..Default::default() };
+    let request = ListVersionsRequest { file: Some(named(FILE)), ..Default::default() };
     site.history().await.list_versions(request).await.unwrap().into_inner().versions.len()
 }
 
@@ -88,7 +88,7 @@ async fn a_restore_ends_a_conflict(pool: PgPool) {
     // What is served already, but not the only head.
     let restored = restore(&site, &dot).await.unwrap();
     assert!(restored.appended);
-    let request = ListVersionsRequest { file: named(FILE), ..Default::default() };
+    let request = ListVersionsRequest { file: Some(named(FILE)), ..Default::default() };
     let answer = site.history().await.list_versions(request).await.unwrap().into_inner();
     let heads = answer.versions.iter().filter(|v| v.standing() != Standing::Superseded).count();
     assert_eq!((heads, served(&site).await.1), (1, b"A=1".to_vec()));

@@ -15,7 +15,7 @@ fn dots(versions: &[Version]) -> Vec<&str> {
 }
 
 fn get(dot: &str) -> GetVersionRequest {
-    GetVersionRequest { file: named(FILE), dot: dot.to_owned() }
+    GetVersionRequest { file: Some(named(FILE)), dot: dot.to_owned() }
 }
 
 #[sqlx::test(migrator = "bruri_store::MIGRATOR")]
@@ -29,7 +29,7 @@ async fn pages_of_versions_join_newest_first_whatever_their_size(pool: PgPool) {
     for (page_size, pages) in [(1, 4), (2, 2), (3, 2), (4, 1), (1000, 1), (0, 1)] {
         let (mut seen, mut count, mut after_dot) = (Vec::new(), 0, String::new());
         loop {
-            let request = ListVersionsRequest { file: named(FILE), page_size, after_dot };
+            let request = ListVersionsRequest { file: Some(named(FILE)), page_size, after_dot };
             let page = client.list_versions(request).await.unwrap().into_inner();
             count += 1;
             after_dot = page.versions.last().unwrap().dot.clone();
@@ -53,7 +53,8 @@ async fn a_version_tells_who_wrote_it_when_and_what_became_of_it(pool: PgPool) {
     site.phone(FILE, None).await;
     site.phone(FILE, Some(b"A=2")).await;
     site.arrives_from_tokyo(1, FILE, b"A=3").await;
-    let request = ListVersionsRequest { file: named("299_16XXDATA.TXT"), ..Default::default() };
+    let request =
+        ListVersionsRequest { file: Some(named("299_16XXDATA.TXT")), ..Default::default() };
     let answer = site.history().await.list_versions(request).await.unwrap().into_inner();
     let told: Vec<(Standing, u64)> =
         answer.versions.iter().map(|v| (v.standing(), v.body_bytes)).collect();
@@ -110,7 +111,7 @@ async fn the_largest_file_fits_an_answer(pool: PgPool) {
 async fn an_unknown_file_and_an_unknown_version_are_not_found(pool: PgPool) {
     let site = Site::start(pool).await;
     let mut client = site.history().await;
-    let request = ListVersionsRequest { file: named(FILE), ..Default::default() };
+    let request = ListVersionsRequest { file: Some(named(FILE)), ..Default::default() };
     let refused = client.list_versions(request).await.unwrap_err();
     assert_eq!(refused.code(), Code::NotFound);
     assert_eq!(refused.message(), "nothing is known of file default/299_16xxdata.txt");

@@ -239,11 +239,11 @@ AVAYA/J179-4.0.7.0 (MAC:64c3549e5334)
 
     #[test]
     fn of_a_body_without_text_the_first_bytes_are_shown() {
-        let bytes: Vec<u8> = (0..=u8::MAX).rev().chain([0x80]).collect();
+        let bytes: Vec<u8> = (0..=u8::MAX).chain([0]).collect();
         let shown = body(&bytes, &Text::of(&bytes));
         let mut lines = shown.lines();
         assert_eq!(lines.next(), Some("no text: 257 bytes"));
-        assert_eq!(lines.next(), Some("  ff fe fd fc fb fa f9 f8 f7 f6 f5 f4 f3 f2 f1 f0"));
+        assert_eq!(lines.next(), Some("  00 01 02 03 04 05 06 07 08 09 0a 0b 0c 0d 0e 0f"));
         assert_eq!((shown.lines().count(), shown.lines().last()), (18, Some("  ...")));
     }
 }
