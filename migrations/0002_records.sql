@@ -2,9 +2,13 @@
 
 create table body (
     sha256 bytea primary key check (length(sha256) = 32),
+    -- Of the body itself, before compression.
     bytes integer not null check (bytes >= 0),
-    content bytea compression lz4 not null
+    -- A zstd frame: compressing it once more would only cost time.
+    content bytea not null
 );
+
+alter table body alter column content set storage external;
 
 create table record (
     -- No foreign key to log: it would lock the counter row once more for every record.

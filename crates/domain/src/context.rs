@@ -99,20 +99,24 @@ impl Context {
     }
 
     /// A copy within the bounds of a record: at most 256 logs, those of `heads` before others, and at
-    /// most 1024 single dots a log. What is left out can only cost a conflict, never data: a context
+    /// most 4096 single dots. What is left out can only cost a conflict, never data: a context
     /// that knows less supersedes less.
     #[must_use]
     pub fn bounded<'a>(&self, heads: impl IntoIterator<Item = &'a Dot>) -> Self {
         let mut bounded = self.clone();
-        for seen in bounded.logs.values_mut() {
-            while seen.dots.len() > CONTEXT_DOTS_MAX {
-                seen.dots.pop_last();
-            }
-        }
         if bounded.logs.len() > CONTEXT_LOGS_MAX {
             let kept = kept_logs(&bounded, heads.into_iter().map(|dot| &dot.log));
             bounded.logs.retain(|log, _| kept.contains(log));
         }
+        let mut room = CONTEXT_DOTS_MAX;
+        for seen in bounded.logs.values_mut() {
+            while seen.dots.len() > room {
+                seen.dots.pop_last();
+            }
+            room = room.saturating_sub(seen.dots.len());
+        }
+        // A log of which nothing was kept is no entry: equal knowledge is equal contexts.
+        bounded.logs.retain(|_, seen| *seen != Seen::default());
         bounded
     }
 }
@@ -205,11 +209,16 @@ mod tests {
     }
 
     #[test]
-    fn a_bounded_context_holds_1024_single_dots_a_log() {
+    fn a_bounded_context_holds_4096_single_dots() {
         let mut whole = Context::default();
-        (1..2000).for_each(|n| whole.add(&dot(0, n * 2)));
+        for n in 1..6000 {
+            whole.add(&dot(n % 3, n * 2));
+        }
         let bounded = whole.bounded([]);
-        assert_eq!(bounded.logs().map(|(_, seen)| seen.dots().count()).sum::<usize>(), 1024);
-        assert!(bounded.covers(&dot(0, 2)));
+        assert_eq!(
+            bounded.logs().map(|(_, seen)| seen.dots().count()).sum::<usize>(),
+            CONTEXT_DOTS_MAX
+        );
+        assert!(bounded.covers(&dot(0, 6)) && whole.covers(&dot(2, 4)));
     }
 }

@@ -23,8 +23,9 @@ pub const OPERATOR_BYTES_MAX: usize = 256;
 
 /// Logs that the context of a record names.
 pub const CONTEXT_LOGS_MAX: usize = 256;
-/// Single dots that a context holds per log.
-pub const CONTEXT_DOTS_MAX: usize = 1024;
+/// Single dots that the context of a record holds, over all logs: with 256 logs and these a context stays
+/// well below [`PAYLOAD_BYTES_MAX`].
+pub const CONTEXT_DOTS_MAX: usize = 4096;
 /// Logs that a site knows, of all sites and epochs.
 pub const LOGS_MAX: usize = 4096;
 

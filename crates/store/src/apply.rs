@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use crate::{
     Store, StoreError,
+    bodies::{Packed, pack},
     files::{self, States},
     logs,
     records::{self, NumberedRecord, VersionColumns, Writing},
@@ -50,15 +51,23 @@ pub enum ApplyError {
     Store(#[from] StoreError),
 }
 
+type Bodies = BTreeMap<Sha256, Packed>;
+
+/// Before any row is locked.
+fn pack_all(batch: &IncomingBatch) -> Result<Bodies, StoreError> {
+    batch.bodies.iter().map(|(hash, content)| Ok((*hash, pack(content)?))).collect()
+}
+
 impl Store {
     /// Applies a batch whole or not at all.
     ///
     /// # Errors
     /// [`ApplyError::CursorMoved`] where the cursor is not at `batch.from`.
     pub async fn apply(&self, batch: &IncomingBatch) -> Result<(), ApplyError> {
+        let bodies = pack_all(batch)?;
         let mut tries = 1_u32;
         loop {
-            match self.try_apply(batch).await {
+            match self.try_apply(batch, &bodies).await {
                 Err(ApplyError::Store(error))
                     if error.is_transient() && tries < COMMIT_TRIES_MAX =>
                 {
@@ -69,7 +78,7 @@ impl Store {
         }
     }
 
-    async fn try_apply(&self, batch: &IncomingBatch) -> Result<(), ApplyError> {
+    async fn try_apply(&self, batch: &IncomingBatch, packed: &Bodies) -> Result<(), ApplyError> {
         let mut transaction = self.pool().begin().await.map_err(StoreError::from)?;
         let names: Vec<FileId> = files_of(batch).into_iter().collect();
         let mut states = files::lock(&mut transaction, &names, &names).await?;
@@ -78,7 +87,7 @@ impl Store {
             return Err(ApplyError::CursorMoved(batch.from.log.id.clone()));
         };
         let states = undamaged(states);
-        let bodies = bodies_of(batch, &records);
+        let bodies = still_named(packed, &records);
         let writing = Writing { log, records: &records, bodies: &bodies, states: &states };
         records::write(&mut transaction, &writing).await?;
         transaction.commit().await.map_err(StoreError::from)?;
@@ -127,10 +136,10 @@ fn undamaged(states: States) -> Vec<(FileId, FileState)> {
 }
 
 /// The bodies that are still named: what was erased leaves no body behind.
-fn bodies_of(batch: &IncomingBatch, records: &[NumberedRecord]) -> BTreeMap<Sha256, Bytes> {
+fn still_named(packed: &Bodies, records: &[NumberedRecord]) -> Bodies {
     let named = records.iter().filter_map(|record| record.version.as_ref()?.body);
-    let found = named.filter_map(|body| batch.bodies.get_key_value(&body.sha256));
-    found.map(|(hash, content)| (*hash, content.clone())).collect()
+    let found = named.filter_map(|body| packed.get_key_value(&body.sha256));
+    found.map(|(hash, body)| (*hash, body.clone())).collect()
 }
 
 fn kept(incoming: &Incoming, applied: Applied) -> (RawRecord, Option<VersionColumns>) {

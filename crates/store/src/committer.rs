@@ -19,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::{
     Store, StoreError,
+    bodies::{Packed, pack},
     columns::signed,
     files::{self, States},
     logs::{self, Numbers},
@@ -82,6 +83,7 @@ struct Waiting {
     random: [u8; 16],
     stamp: Stamp,
     body: Option<Body>,
+    packed: Option<Packed>,
     answer: oneshot::Sender<Result<Committed, StoreError>>,
     /// Given back when it is answered.
     _room: OwnedSemaphorePermit,
@@ -93,13 +95,16 @@ impl Commits {
     /// # Errors
     /// [`StoreError::Busy`] where too many wait; [`StoreError::Database`] where it may or may not be
     /// stored, and must not be taken for stored.
-    pub async fn commit(&self, store: &Store, backup: Backup) -> Result<Committed, StoreError> {
+    pub async fn commit(&self, store: &Store, mut backup: Backup) -> Result<Committed, StoreError> {
         let (answer, answered) = oneshot::channel();
         let room = self.room_for(&backup)?;
-        let body = backup.content.as_deref().map(Body::of);
+        let content = backup.content.take();
+        let body = content.as_deref().map(Body::of);
+        let packed = content.as_deref().map(pack).transpose()?;
         let micros = store.inner.issuer.issue(store.inner.clock.now_micros());
         let stamp = Stamp { micros, trusted: true };
-        let waiting = Waiting { backup, random: rand::random(), stamp, body, answer, _room: room };
+        let random = rand::random();
+        let waiting = Waiting { backup, random, stamp, body, packed, answer, _room: room };
         self.queue.try_send(waiting).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => StoreError::Busy,
             mpsc::error::TrySendError::Closed(_) => StoreError::Stopping,
@@ -156,11 +161,11 @@ impl Committer {
             let Ok(waiting) = self.queue.try_recv() else { break };
             self.carried.push_back(waiting);
         }
-        let (mut bytes, mut files) = (0_usize, BTreeSet::new());
+        let (mut bytes, mut files) = (0_u64, BTreeSet::new());
         let (mut group, mut later) = (Vec::new(), VecDeque::new());
         for waiting in self.carried.drain(..) {
-            let size = waiting.backup.content.as_ref().map_or(0, Bytes::len);
-            let fits = group.is_empty() || bytes.saturating_add(size) <= COMMIT_BYTES_MAX;
+            let size = waiting.body.map_or(0, |body| body.bytes);
+            let fits = group.is_empty() || bytes.saturating_add(size) <= COMMIT_BYTES_MAX as u64;
             if files.insert(waiting.backup.file.clone()) && fits {
                 bytes = bytes.saturating_add(size);
                 group.push(waiting);
@@ -362,14 +367,15 @@ impl Numbered {
     }
 }
 
-fn bodies_of(group: &[Waiting], records: &[NumberedRecord]) -> BTreeMap<Sha256, Bytes> {
+fn bodies_of(group: &[Waiting], records: &[NumberedRecord]) -> BTreeMap<Sha256, Packed> {
     let written: BTreeSet<Sha256> =
         records.iter().filter_map(|r| r.version.as_ref()?.body).map(|body| body.sha256).collect();
-    let bodies = group.iter().filter_map(|w| Some((w.body?.sha256, w.backup.content.clone()?)));
+    let bodies = group.iter().filter_map(|w| Some((w.body?.sha256, w.packed.clone()?)));
     bodies.filter(|(hash, _)| written.contains(hash)).collect()
 }
 
-/// Notes when a phone last sent what is served already.
+/// Notes when a phone last sent what is served already; an operator who puts it back says nothing of
+/// the phone.
 async fn confirm(
     transaction: &mut PgConnection,
     group: &[Waiting],
@@ -382,6 +388,7 @@ async fn confirm(
             matches!(step, Step::Answer(Ok(Committed { outcome: Outcome::Confirmed, .. })))
         })
         .map(|(waiting, _)| waiting)
+        .filter(|waiting| matches!(waiting.backup.author, Author::Phone(_)))
         .collect();
     if confirmed.is_empty() {
         return Ok(());

@@ -58,6 +58,9 @@ pub enum StoreError {
         /// The row's key.
         row: String,
     },
+    /// The compressor had no memory.
+    #[error("a body cannot be compressed")]
+    Compression(#[source] std::io::Error),
     /// The migrations do not fit the database.
     #[error("the database's tables do not fit this release")]
     Migrate(#[from] sqlx::migrate::MigrateError),

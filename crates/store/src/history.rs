@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use crate::{
     Store, StoreError,
+    bodies::unpack,
     columns::{self, Row, signed},
     files,
 };
@@ -302,9 +303,10 @@ fn content_of(
     content: Option<Vec<u8>>,
 ) -> Result<Option<Bytes>, StoreError> {
     let Some(body) = version.body else { return Ok(None) };
-    let content = content.ok_or_else(|| StoreError::BodyGone(dot.clone()))?;
+    let packed = content.ok_or_else(|| StoreError::BodyGone(dot.clone()))?;
+    let content = unpack(body.sha256, body.bytes, &packed)?;
     if Sha256::of(&content) != body.sha256 {
         return Err(Row { table: "body", key: &body.sha256 }.corrupt("content"));
     }
-    Ok(Some(content.into()))
+    Ok(Some(content))
 }

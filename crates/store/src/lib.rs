@@ -7,6 +7,7 @@
 //! that any database with the Postgres protocol will do.
 
 pub mod apply;
+mod bodies;
 mod columns;
 pub mod committer;
 mod counts;

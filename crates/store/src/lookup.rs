@@ -9,7 +9,7 @@ use bruri_domain::{
 use bytes::Bytes;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
-use crate::{Store, StoreError, columns::Row, files};
+use crate::{Store, StoreError, bodies::unpack, columns::Row, files};
 
 /// A file's served version with its body.
 #[derive(Clone, Debug)]
@@ -139,9 +139,7 @@ fn found(file: &FileId, stored: &Stored, content: Option<Vec<u8>>) -> Answer {
         return Err(row.corrupt("served_body"));
     }
     let (Some(head), Some(body)) = (served, body) else { return Ok(None) };
-    let content: Bytes = content.ok_or(row.corrupt("served_body"))?.into();
-    if content.len() as u64 != body.bytes {
-        return Err(Row { table: "body", key: &body.sha256 }.corrupt("content"));
-    }
+    let packed = content.ok_or_else(|| row.corrupt("served_body"))?;
+    let content = unpack(body.sha256, body.bytes, &packed)?;
     Ok(Some(Found { head: head.clone(), content }))
 }

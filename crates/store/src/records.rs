@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 
 use bruri_domain::{Body, Chain, FileId, FileState, Sha256};
 use bruri_wire::record::RawRecord;
-use bytes::Bytes;
 use sqlx::PgConnection;
 
-use crate::{StoreError, columns::signed, files};
+use crate::{StoreError, bodies::Packed, columns::signed, files};
 
 /// A record that has its number.
 pub(crate) struct NumberedRecord {
@@ -34,7 +33,7 @@ pub(crate) struct Writing<'a> {
     /// In the order of their numbers.
     pub(crate) records: &'a [NumberedRecord],
     /// Sorted by hash, so that two transactions never wait for each other.
-    pub(crate) bodies: &'a BTreeMap<Sha256, Bytes>,
+    pub(crate) bodies: &'a BTreeMap<Sha256, Packed>,
     pub(crate) states: &'a [(FileId, FileState)],
 }
 
@@ -96,12 +95,12 @@ struct BodyColumns<'a> {
 }
 
 impl<'a> BodyColumns<'a> {
-    fn of(bodies: &'a BTreeMap<Sha256, Bytes>) -> Self {
+    fn of(bodies: &'a BTreeMap<Sha256, Packed>) -> Self {
         let mut columns = Self::default();
-        for (hash, content) in bodies {
+        for (hash, packed) in bodies {
             columns.hashes.push(hash.as_bytes());
-            columns.sizes.push(i32::try_from(content.len()).unwrap_or(i32::MAX));
-            columns.contents.push(content);
+            columns.sizes.push(packed.bytes);
+            columns.contents.push(&packed.frame);
         }
         columns
     }

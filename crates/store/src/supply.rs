@@ -8,8 +8,11 @@ use bruri_domain::{
 };
 use bruri_wire::record::RawRecord;
 
+use bytes::Bytes;
+
 use crate::{
     Store, StoreError,
+    bodies::unpack,
     columns::{self, Row, signed},
 };
 
@@ -21,7 +24,7 @@ pub struct Page {
     /// The chain after each of them.
     pub chains: Vec<Chain>,
     /// The bodies that they name, each once.
-    pub bodies: Vec<Vec<u8>>,
+    pub bodies: Vec<Bytes>,
 }
 
 struct Candidate {
@@ -98,12 +101,20 @@ impl Store {
         let hashes: BTreeSet<&[u8]> =
             candidates.iter().filter_map(|c| Some(c.body.as_ref()?.0.as_slice())).collect();
         let hashes: Vec<&[u8]> = hashes.into_iter().collect();
-        let bodies = sqlx::query_scalar!(
-            "select content from unnest($1::bytea[]) as wanted (sha256) join body using (sha256)",
+        let rows = sqlx::query!(
+            "select body.sha256, bytes, content
+               from unnest($1::bytea[]) as wanted (sha256)
+               join body on body.sha256 = wanted.sha256",
             &hashes as _,
         )
         .fetch_all(self.pool())
         .await?;
+        let table = Row { table: "body", key: &"of a page" };
+        let unpacked = rows.iter().map(|row| {
+            let sha256 = table.sha256("sha256", &row.sha256)?;
+            unpack(sha256, table.number("bytes", row.bytes.into())?, &row.content)
+        });
+        let bodies = unpacked.collect::<Result<_, _>>()?;
         let (records, chains) = candidates.into_iter().map(|c| (c.raw, c.chain)).unzip();
         Ok(Page { records, chains, bodies })
     }
@@ -137,7 +148,7 @@ fn within_bounds(candidates: Vec<Candidate>) -> Vec<Candidate> {
     let mut bytes = 0_usize;
     let mut page: Vec<Candidate> = Vec::with_capacity(candidates.len());
     for candidate in candidates {
-        let payload = candidate.raw.payload.as_ref().map_or(0, bytes::Bytes::len);
+        let payload = candidate.raw.payload.as_ref().map_or(0, Bytes::len);
         let body = candidate.body.as_ref().map_or(0, |(_, size)| *size);
         let size = candidate.raw.envelope.len().saturating_add(payload).saturating_add(body);
         bytes = bytes.saturating_add(size);

@@ -331,11 +331,12 @@ fn context(message: proto::Context, bounds: ContextBounds) -> Result<Context, In
     if message.logs.len() > bounds.logs_max {
         return Err(field("context.logs"));
     }
+    let dots = message.logs.iter().fold(0_usize, |sum, log| sum.saturating_add(log.dots.len()));
+    if dots > bounds.dots_max {
+        return Err(field("context.dots"));
+    }
     let mut context = Context::default();
     for log in message.logs {
-        if log.dots.len() > bounds.dots_max {
-            return Err(field("context.dots"));
-        }
         let id = log_id(&log.site, log.epoch)?;
         for sequence in log.dots.into_iter().filter(|sequence| *sequence > 0) {
             context.add(&Dot { log: id.clone(), sequence });

@@ -101,12 +101,13 @@ pub const DOORS: &[Door] = &[
     },
     Door {
         crates: &["hyper"],
-        open_to: &["bruri-edge", "bruri-server", "bruri-tests"],
+        // The command behaves like a phone.
+        open_to: &["bruri-edge", "bruri-server", "bruri-tests", "bruri-cli"],
         open_to_tests_of: &[],
     },
     Door {
         crates: &["hyper-util"],
-        // The last two wrap a stream that tonic is to speak over.
+        // The command behaves like a phone; replication wraps a stream that tonic is to speak over.
         open_to: &["bruri-edge", "bruri-server", "bruri-tests", "bruri-cli", "bruri-replication"],
         open_to_tests_of: &["bruri-ops"],
     },

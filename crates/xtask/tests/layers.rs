@@ -72,7 +72,7 @@ mod planted {
             ("bruri-ops", "prost-types"),
             ("bruri-store", "tonic"),
             ("bruri-ops", "hyper"),
-            ("bruri-cli", "hyper"),
+            ("bruri-replication", "hyper"),
             ("bruri-store", "hyper-util"),
             ("bruri-store", "anyhow"),
             ("bruri-edge", "clap"),

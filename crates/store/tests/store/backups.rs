@@ -136,13 +136,14 @@ async fn a_backup_is_stored_even_if_its_phone_hangs_up(
 
 /// In the order of their sequences.
 async fn contents_in_order(site: &Site, file: &FileId) -> Vec<Vec<u8>> {
-    sqlx::query_scalar(
+    let frames: Vec<Vec<u8>> = sqlx::query_scalar(
         "select content from record join body on sha256 = body where name = $1 order by sequence",
     )
     .bind(file.name.as_str())
     .fetch_all(&site.pool)
     .await
-    .unwrap()
+    .unwrap();
+    frames.iter().map(|frame| zstd::decode_all(frame.as_slice()).unwrap()).collect()
 }
 
 async fn assert_no_conflict(site: &Site, file: &FileId) {

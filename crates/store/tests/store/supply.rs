@@ -32,7 +32,7 @@ fn lengths(pages: &[Page]) -> Vec<usize> {
 fn bytes(page: &Page) -> usize {
     let records = page.records.iter();
     let raw = records.map(|r| r.envelope.len() + r.payload.as_ref().map_or(0, bytes::Bytes::len));
-    raw.chain(page.bodies.iter().map(Vec::len)).sum()
+    raw.chain(page.bodies.iter().map(bytes::Bytes::len)).sum()
 }
 
 #[sqlx::test(migrator = "bruri_store::MIGRATOR")]
@@ -54,7 +54,7 @@ async fn a_page_holds_512_records_at_most_and_the_next_goes_on_after_it(
     let envelopes: BTreeSet<_> =
         pages.iter().flat_map(|p| &p.records).map(|r| &r.payload).collect();
     assert_eq!(envelopes.len(), count, "no record twice");
-    assert!(pages.iter().all(|page| page.bodies == [b"a"]));
+    assert!(pages.iter().all(|page| page.bodies == [&b"a"[..]]));
     site.close().await;
 }
 

@@ -59,7 +59,8 @@ pub mod version {
 /// Stamp is the origin's own time; it only orders versions that were written without knowledge of each other.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Stamp {
-    /// Microseconds since 1970-01-01 UTC, greater than that of every earlier record of the origin.
+    /// Microseconds since 1970-01-01 UTC; a process of the origin issues each value once and never an earlier
+    /// one, two processes of one site may issue equal ones.
     #[prost(uint64, tag = "1")]
     pub micros: u64,
     /// False while the origin doubted its clock.
@@ -119,7 +120,7 @@ pub struct Dot {
     #[prost(uint64, tag = "3")]
     pub sequence: u64,
 }
-/// Context is what a writer had seen of one file; at most 256 logs.
+/// Context is what a writer had seen of one file; in a record at most 256 logs and 4096 single dots.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Context {
     /// In the order of site and epoch.
