@@ -1,7 +1,7 @@
 //! The kit: whole sites as real processes, phones, operators, broken links, and what must hold of them.
 //!
 //! Read in this order: [`deployment`] (sites that know each other), [`site`] (one of them), [`phone`],
-//! [`scatter`] and [`load`] (what phones do), [`ops`] (what operators ask), [`agreement`] (what must be equal
+//! [`mod@scatter`] and [`load`] (what phones do), [`ops`] (what operators ask), [`agreement`] (what must be equal
 //! everywhere), [`link`] (what goes wrong between sites), [`lag`] (how long a backup takes to the other
 //! end). The rest is what these are made of.
 

@@ -91,6 +91,7 @@ fn store_status(error: &StoreError) -> StatusCode {
         | StoreError::AnotherKey
         | StoreError::TooManyLogs(_)
         | StoreError::Migrate(_)
+        | StoreError::Compression(_)
         | StoreError::Database(_)
         | StoreError::CommitFailed
         | StoreError::LookupFailed

@@ -25,7 +25,7 @@ pub fn status(error: &StoreError) -> Status {
             tracing::error!(error = error as &dyn Error, "answering INTERNAL");
             Status::internal(error.to_string())
         }
-        StoreError::Database(_) => {
+        StoreError::Database(_) | StoreError::Compression(_) => {
             tracing::warn!(error = error as &dyn Error, "answering UNAVAILABLE");
             try_again(error)
         }

@@ -223,7 +223,7 @@ impl Supply {
             log: Some((&position.log).into()),
             first_sequence,
             entries: page.records.into_iter().map(entry).collect(),
-            bodies: page.bodies.into_iter().map(Into::into).collect(),
+            bodies: page.bodies,
             chain,
         };
         self.credit = self.credit.saturating_sub(credit_bytes(&batch));
