@@ -37,7 +37,7 @@ async fn next_batch(from: &Store, to: &Store, log: &LogId) -> Option<IncomingBat
 }
 
 fn batch(from: Cursor, page: Page) -> IncomingBatch {
-    let bodies = page.bodies.into_iter().map(|b| (Sha256::of(&b), Bytes::from(b))).collect();
+    let bodies = page.bodies.into_iter().map(|b| (Sha256::of(&b), b)).collect();
     batch_of(from, page.records, bodies)
 }
 
