@@ -18,8 +18,6 @@ main() {
   trap 'exit 130' INT
   trap 'exit 143' TERM
   docker image inspect "$IMAGE" >/dev/null 2>&1 || make_image
-  # What the demo runs is built here, so that both are built with the same crates at hand.
-  cargo build --release --bins
   container=$(docker create --init --workdir "$checkout" \
     --volume "$checkout:$checkout" \
     --volume "$cargo_home:$cargo_home:ro" --volume "$rustup_home:$rustup_home:ro" \

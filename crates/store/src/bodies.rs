@@ -1,8 +1,11 @@
 //! Bodies as they are kept: compressed by us, since a phone's file is UTF-16 text that zstd makes much
 //! smaller than the database would (decision 2).
 
+use std::{cell::RefCell, io};
+
 use bruri_domain::{Sha256, limits::FILE_BYTES_MAX};
 use bytes::Bytes;
+use zstd::bulk::{Compressor, Decompressor};
 
 use crate::{StoreError, columns::Row};
 
@@ -20,15 +23,38 @@ pub(crate) struct Packed {
 
 /// Compresses a body.
 pub(crate) fn pack(content: &[u8]) -> Result<Packed, StoreError> {
-    let frame = compressor().and_then(|mut compressor| compressor.compress(content));
+    let frame = with(&COMPRESSOR, new_compressor, |compressor| compressor.compress(content));
     Ok(Packed {
         bytes: i32::try_from(content.len()).unwrap_or(i32::MAX),
         frame: frame.map_err(StoreError::Compression)?.into(),
     })
 }
 
-fn compressor() -> std::io::Result<zstd::bulk::Compressor<'static>> {
-    let mut compressor = zstd::bulk::Compressor::new(LEVEL)?;
+thread_local! {
+    // Making one takes longer than compressing a small body with it.
+    static COMPRESSOR: Slot<Compressor<'static>> = const { RefCell::new(None) };
+    static DECOMPRESSOR: Slot<Decompressor<'static>> = const { RefCell::new(None) };
+}
+
+type Slot<T> = RefCell<Option<T>>;
+
+/// Works with this thread's tool, making it at first use.
+fn with<T, R>(
+    slot: &'static std::thread::LocalKey<Slot<T>>,
+    make: fn() -> io::Result<T>,
+    work: impl FnOnce(&mut T) -> io::Result<R>,
+) -> io::Result<R> {
+    slot.with_borrow_mut(|tool| {
+        let tool = match tool {
+            Some(tool) => tool,
+            None => tool.insert(make()?),
+        };
+        work(tool)
+    })
+}
+
+fn new_compressor() -> io::Result<Compressor<'static>> {
+    let mut compressor = Compressor::new(LEVEL)?;
     compressor.include_checksum(true)?;
     Ok(compressor)
 }
@@ -38,7 +64,8 @@ pub(crate) fn unpack(sha256: Sha256, bytes: u64, frame: &[u8]) -> Result<Bytes, 
     let row = Row { table: "body", key: &sha256 };
     let capacity = usize::try_from(bytes).ok().filter(|bytes| *bytes <= FILE_BYTES_MAX);
     let capacity = capacity.ok_or_else(|| row.corrupt("bytes"))?;
-    let content = zstd::bulk::decompress(frame, capacity).map_err(|_| row.corrupt("content"))?;
+    let unpacked = with(&DECOMPRESSOR, Decompressor::new, |tool| tool.decompress(frame, capacity));
+    let content = unpacked.map_err(|_| row.corrupt("content"))?;
     if content.len() != capacity {
         return Err(row.corrupt("content"));
     }
