@@ -11,6 +11,11 @@ use bruri_tests::{
     Bodies, Book, Deployment, Load, Phone, Settings, Site, deployment, level, tell, tls,
 };
 
+use nix::sys::signal::Signal;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
 use crate::turn;
 
 const FILE: &str = "299_16xxdata.txt";
@@ -34,6 +39,38 @@ async fn a_stop_under_load_ends_with_0_in_time_and_loses_nothing() {
     tell(&format!("a stop took {took:?}; {} acknowledged, then {ended:?}", entries.len()));
     database_has(site, &entries).await.unwrap();
     site.database().await.unwrap().logs_are_whole().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_is_on_its_way_at_the_stop_is_still_acknowledged_and_kept() {
+    let _turn = turn::shared().await;
+    let mut deployment = Deployment::start_alone("london").await.unwrap();
+    let site = &mut deployment.sites[0];
+    let body = Bodies::new(1).next(4000);
+    let mut stream = TcpStream::connect(site.phones()).await.unwrap();
+    let head = format!(
+        "PUT /{FILE} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\nExpect: 100-continue\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // It waits for the body from now on.
+    assert!(heard(&mut stream).await.starts_with("HTTP/1.1 100 "));
+    stream.write_all(&body[..1000]).await.unwrap();
+
+    site.signal(Signal::SIGTERM).unwrap();
+    site.says("stopping: SIGTERM").await.unwrap();
+    stream.write_all(&body[1000..]).await.unwrap();
+
+    assert!(heard(&mut stream).await.starts_with("HTTP/1.1 201 "));
+    assert_eq!(site.ended(STOP).await.unwrap().code(), Some(0));
+    site.start().await.unwrap();
+    assert_eq!(Phone::new(site.phones()).restore(FILE).await.unwrap(), Some(body));
+}
+
+async fn heard(stream: &mut TcpStream) -> String {
+    let mut buffer = vec![0; 1024];
+    let count = timeout(STOP, stream.read(&mut buffer)).await.unwrap().unwrap();
+    String::from_utf8_lossy(&buffer[..count]).into_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]

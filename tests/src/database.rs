@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use anyhow::{Context as _, ensure};
+use bruri_domain::limits::FILE_BYTES_MAX;
 use bruri_domain::{Chain, Epoch, Log, LogId, LogKind, Predecessor, Sha256, SiteName};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgRow};
 use sqlx::{AssertSqlSafe, Row as _};
@@ -87,14 +88,13 @@ impl Database {
 
     /// Every version that has a body: its file and the hash of what the database really holds.
     pub async fn versions(&self) -> anyhow::Result<Vec<(String, Sha256)>> {
-        let rows = sqlx::query(
-            "select r.name, sha256(b.content) as hash
-               from record r join body b on b.sha256 = r.body",
-        );
+        let rows =
+            sqlx::query("select r.name, b.content from record r join body b on b.sha256 = r.body");
         let rows = rows.fetch_all(&self.pool).await.context("read the versions")?;
         rows.iter()
             .map(|row| {
-                let hash = Sha256::from_slice(row.try_get("hash")?).context("no hash")?;
+                let content = zstd::bulk::decompress(row.try_get("content")?, FILE_BYTES_MAX);
+                let hash = Sha256::of(&content.context("decompress a body")?);
                 Ok((row.try_get("name")?, hash))
             })
             .collect()
