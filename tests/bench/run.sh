@@ -25,7 +25,7 @@ main() {
   unset "${!BRURI_@}"
   export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
   tests/setup.sh
-  cargo build --release --quiet --bins -p bruri-server -p bruri-tests
+  cargo build --release --quiet --bins -p bruri-server -p bruri-cli -p bruri-tests
   programs=$(cargo metadata --format-version 1 --no-deps |
     sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release
   start

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::ensure;
 
-use crate::{codegen, layers, sizes, sqlx, workspace};
+use crate::{codegen, laws, layers, sizes, sqlx, workspace};
 
 type Step = (&'static str, fn(&Path) -> anyhow::Result<()>);
 
@@ -13,6 +13,7 @@ type Step = (&'static str, fn(&Path) -> anyhow::Result<()>);
 const STEPS: &[Step] = &[
     ("fmt", fmt),
     ("sizes", sizes::check),
+    ("laws", laws::check),
     ("layers", layers::check),
     ("codegen", codegen::check),
     ("clippy", clippy),

@@ -5,6 +5,7 @@
 pub mod check;
 pub mod codegen;
 pub mod derived;
+pub mod laws;
 pub mod layers;
 pub mod metadata;
 pub mod rules;

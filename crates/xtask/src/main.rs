@@ -1,6 +1,6 @@
 //! `cargo xtask`: one subcommand for each check, and `check` for all of them.
 
-use bruri_xtask::{check, codegen, layers, sizes, sqlx, workspace};
+use bruri_xtask::{check, codegen, laws, layers, sizes, sqlx, workspace};
 use clap::{Parser, Subcommand};
 
 fn main() -> anyhow::Result<()> {
@@ -9,6 +9,7 @@ fn main() -> anyhow::Result<()> {
         Command::Check => check::run(&root),
         Command::Codegen { check: true } => codegen::check(&root),
         Command::Codegen { check: false } => codegen::write(&root),
+        Command::Laws => laws::check(&root),
         Command::Layers => layers::check(&root),
         Command::ReleaseProtos => codegen::write_released(&root),
         Command::Sizes => sizes::check(&root),
@@ -35,6 +36,8 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Every law in ARCHITECTURE.md names tests that are there.
+    Laws,
     /// Who may depend on whom, and on what.
     Layers,
     /// Write proto/released.binpb, which later protos must stay compatible with: once a release.
