@@ -67,12 +67,17 @@ pub async fn every_backup_is_there(sites: &[Site], book: &Book) -> anyhow::Resul
     Ok(())
 }
 
-/// Fails unless the site's database holds every backup of these entries.
+/// Fails unless the site's database holds every backup of these entries, with its very body.
 pub async fn database_has(site: &Site, entries: &[Entry]) -> anyhow::Result<()> {
-    let held: BTreeSet<_> = site.database().await?.versions().await?.into_iter().collect();
-    let lost: Vec<_> =
-        entries.iter().filter(|entry| !held.contains(&(entry.file.clone(), entry.hash))).collect();
-    ensure!(lost.is_empty(), "{} has lost {} of {}", site.name(), lost.len(), entries.len());
+    let database = site.database().await?;
+    let versions: BTreeSet<_> = database.versions().await?.into_iter().collect();
+    let hashes: Vec<Sha256> = entries.iter().map(|entry| entry.hash).collect();
+    let bodies = database.bodies(&hashes).await?;
+    let is_held = |entry: &Entry| {
+        versions.contains(&(entry.file.clone(), entry.hash)) && bodies.contains(&entry.hash)
+    };
+    let lost = entries.iter().filter(|entry| !is_held(entry)).count();
+    ensure!(lost == 0, "{} has lost {lost} of {}", site.name(), entries.len());
     Ok(())
 }
 

@@ -86,16 +86,28 @@ impl Database {
             .collect()
     }
 
-    /// Every version that has a body: its file and the hash of what the database really holds.
+    /// Every version that has a body: its file and the hash by which its body is kept.
     pub async fn versions(&self) -> anyhow::Result<Vec<(String, Sha256)>> {
-        let rows =
-            sqlx::query("select r.name, b.content from record r join body b on b.sha256 = r.body");
+        let rows = sqlx::query("select name, body from record where body is not null");
         let rows = rows.fetch_all(&self.pool).await.context("read the versions")?;
         rows.iter()
             .map(|row| {
-                let content = zstd::bulk::decompress(row.try_get("content")?, FILE_BYTES_MAX);
-                let hash = Sha256::of(&content.context("decompress a body")?);
+                let hash = Sha256::from_slice(row.try_get("body")?).context("no hash")?;
                 Ok((row.try_get("name")?, hash))
+            })
+            .collect()
+    }
+
+    /// The hashes of the bodies that the database really holds, of those that it should.
+    pub async fn bodies(&self, wanted: &[Sha256]) -> anyhow::Result<BTreeSet<Sha256>> {
+        let wanted: Vec<&[u8]> = wanted.iter().map(|hash| hash.as_bytes().as_slice()).collect();
+        let rows = sqlx::query_scalar("select content from body where sha256 = any($1)");
+        let rows: Vec<Vec<u8>> =
+            rows.bind(wanted).fetch_all(&self.pool).await.context("read bodies")?;
+        rows.iter()
+            .map(|content| {
+                let body = zstd::bulk::decompress(content, FILE_BYTES_MAX);
+                Ok(Sha256::of(&body.context("decompress a body")?))
             })
             .collect()
     }

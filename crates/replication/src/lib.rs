@@ -53,7 +53,7 @@ impl Replication {
     ) -> Result<Self, bruri_store::StoreError> {
         let vector = Vector::read(&store).await?;
         let peers = Peers::new(addresses);
-        metrics::observe(&peers);
+        metrics::observe(&peers, &tls);
         Ok(Self { inner: Arc::new(Inner { store, tls, vector, peers, release }) })
     }
 

@@ -5,7 +5,10 @@ use std::sync::LazyLock;
 use bruri_domain::SiteName;
 use opentelemetry::{KeyValue, global, metrics::Counter};
 
-use crate::status::{PeerState, Peers};
+use crate::{
+    status::{PeerState, Peers},
+    tls::Tls,
+};
 
 static APPLIED: LazyLock<Counter<u64>> = LazyLock::new(|| {
     global::meter("bruri")
@@ -14,9 +17,15 @@ static APPLIED: LazyLock<Counter<u64>> = LazyLock::new(|| {
         .build()
 });
 
-/// Shows lag and link of every peer.
-pub(crate) fn observe(peers: &Peers) {
+/// Shows lag and link of every peer, and until when our certificate is valid.
+pub(crate) fn observe(peers: &Peers, tls: &Tls) {
     let meter = global::meter("bruri");
+    let tls = tls.clone();
+    meter
+        .i64_observable_gauge("bruri_certificate_not_after_seconds")
+        .with_description("Until when this site's certificate is valid, in seconds since 1970")
+        .with_callback(move |gauge| gauge.observe(tls.validity().not_after, &[]))
+        .build();
     let shown = peers.clone();
     meter
         .u64_observable_gauge("bruri_replication_lag_records")

@@ -13,6 +13,7 @@ pub mod committer;
 mod counts;
 mod error;
 mod files;
+mod group;
 pub mod history;
 mod logs;
 pub mod lookup;

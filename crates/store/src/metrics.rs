@@ -1,4 +1,4 @@
-//! What the store counts; names and units are listed in the README of the project.
+//! What the store counts; operators find the names in the README.
 
 use std::{sync::LazyLock, time::Duration};
 
