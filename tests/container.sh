@@ -3,7 +3,7 @@
 #
 # The container has the checkout with what was built in it, so that only what is missing is built again, and
 # this machine's Rust and crates, read-only. Its base is debian:bookworm-slim, made with debootstrap from this
-# machine's own package source where it is not here yet. Counts of the longer tests are smaller than outside.
+# machine's own package source where it is not here yet.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -19,7 +19,7 @@ main() {
   trap 'exit 143' TERM
   docker image inspect "$IMAGE" >/dev/null 2>&1 || make_image
   container=$(docker create --init --workdir "$checkout" \
-    --volume "$checkout:$checkout" \
+    --volume "$checkout:$checkout" --volume /tmp \
     --volume "$cargo_home:$cargo_home:ro" --volume "$rustup_home:$rustup_home:ro" \
     --env HOME="$HOME" --env CARGO_HOME="$cargo_home" --env RUSTUP_HOME="$rustup_home" \
     --env CARGO_NET_OFFLINE=true --env CARGO_BUILD_JOBS="${CARGO_BUILD_JOBS:-$(nproc)}" \
@@ -45,7 +45,7 @@ make_image() {
 
 stop() {
   trap '' INT TERM
-  [ -z "$container" ] || docker rm --force "$container" >/dev/null || true
+  [ -z "$container" ] || docker rm --force --volumes "$container" >/dev/null || true
   [ -z "$scratch" ] || rm -rf "$scratch"
 }
 

@@ -100,7 +100,7 @@ impl Database {
 
     /// The hashes of the bodies that the database really holds, of those that it should.
     pub async fn bodies(&self, wanted: &[Sha256]) -> anyhow::Result<BTreeSet<Sha256>> {
-        let wanted: Vec<&[u8]> = wanted.iter().map(|hash| hash.as_bytes().as_slice()).collect();
+        let wanted: Vec<&[u8]> = wanted.iter().map(Sha256::as_bytes).collect();
         let rows = sqlx::query_scalar("select content from body where sha256 = any($1)");
         let rows: Vec<Vec<u8>> =
             rows.bind(wanted).fetch_all(&self.pool).await.context("read bodies")?;

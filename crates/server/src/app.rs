@@ -1,6 +1,7 @@
 //! What runs in the daemon, and the order in which it starts and stops.
 
 use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -28,13 +29,17 @@ const POOL_GRACE: Duration = Duration::from_secs(1);
 /// Runs the daemon until it is told to stop or a part of it dies.
 pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
     let telemetry = Telemetry::start(&config.telemetry)?;
+    let (registry, tasks) = (telemetry.registry(), Tasks::new());
+    let site = Site { config, registry, tasks, certificates: Arc::default() };
+    // Before the first line in the log, so that whoever reads it can have us stop in order.
+    site.watch_signals(telemetry.level())?;
     tracing::info!(
-        site.name = %config.site.name,
+        site.name = %site.config.site.name,
         version = env!("CARGO_PKG_VERSION"),
-        data_dir = %config.site.data_dir.display(),
+        data_dir = %site.config.site.data_dir.display(),
         "starting"
     );
-    let outcome = live(&config, &telemetry).await;
+    let outcome = site.live().await;
     match &outcome {
         Ok(()) => tracing::info!("stopped"),
         // Logged when it happened.
@@ -45,67 +50,72 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
     Ok(if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Takes the data directory first and gives it back last, after Postgres, also where a start fails
-/// halfway.
-async fn live(config: &Config, telemetry: &Telemetry) -> anyhow::Result<()> {
-    let data_dir = DataDir::open(&config.site.data_dir)?;
-    let mut postgres = None;
-    let outcome = serve(config, telemetry, &data_dir, &mut postgres).await;
-    if let Some(postgres) = postgres {
-        postgres.stop().await;
+struct Site {
+    config: Config,
+    registry: Registry,
+    tasks: Tasks,
+    /// What a SIGHUP reads again, once it was read.
+    certificates: Arc<OnceLock<Tls>>,
+}
+
+impl Site {
+    fn watch_signals(&self, level: LogLevel) -> anyhow::Result<()> {
+        let (file, certificates) = (self.config.file.clone(), Arc::clone(&self.certificates));
+        let reload = move || reload(file.as_deref(), &level, certificates.get());
+        watch_signals(self.tasks.stop(), reload).context("watch for signals")
     }
-    outcome
-}
 
-async fn serve(
-    config: &Config,
-    telemetry: &Telemetry,
-    data_dir: &DataDir,
-    postgres: &mut Option<Postgres>,
-) -> anyhow::Result<()> {
-    let tasks = Tasks::new();
-    let tls = load_tls(config)?;
-    let (file, level, certificates) = (config.file.clone(), telemetry.level(), tls.clone());
-    watch_signals(tasks.stop(), move || reload(file.as_deref(), &level, certificates.as_ref()))
-        .context("watch for signals")?;
-    let (ready, readiness) = watch::channel(false);
-    let start = Start { config, tasks: &tasks, tls, readiness };
-    let stop = tasks.stop();
-    let pool = tokio::select! {
-        started = start.all(telemetry.registry(), data_dir, postgres) => started?,
-        () = stop.cancelled() => return Ok(()),
-    };
-    ready.send_replace(true);
-    tracing::info!(site.name = %config.site.name, "ready");
-    let outcome = run_until(&tasks, ("postgres", death_of(postgres)), TASKS_GRACE).await;
-    ready.send_replace(false);
-    if timeout(POOL_GRACE, pool.close()).await.is_err() {
-        tracing::warn!("connections to the database are cut off");
+    /// Takes the data directory first and gives it back last, after Postgres, also where a start fails
+    /// halfway.
+    async fn live(&self) -> anyhow::Result<()> {
+        let data_dir = DataDir::open(&self.config.site.data_dir)?;
+        let mut postgres = None;
+        let outcome = self.serve(&data_dir, &mut postgres).await;
+        if let Some(postgres) = postgres {
+            postgres.stop().await;
+        }
+        outcome
     }
-    Ok(outcome?)
-}
 
-/// What a start works with.
-struct Start<'a> {
-    config: &'a Config,
-    tasks: &'a Tasks,
-    tls: Option<Tls>,
-    readiness: watch::Receiver<bool>,
-}
-
-impl Start<'_> {
-    /// Opens every listener and the database; when this returns, everyone is served. The pool ends
-    /// last.
-    async fn all(
-        self,
-        registry: Registry,
+    async fn serve(
+        &self,
         data_dir: &DataDir,
         postgres: &mut Option<Postgres>,
+    ) -> anyhow::Result<()> {
+        let (ready, readiness) = watch::channel(false);
+        let stop = self.tasks.stop();
+        let pool = tokio::select! {
+            started = self.start(data_dir, postgres, readiness) => started?,
+            () = stop.cancelled() => return Ok(()),
+        };
+        ready.send_replace(true);
+        tracing::info!(site.name = %self.config.site.name, "ready");
+        let died = ("postgres", death_of(postgres));
+        let outcome = run_until(&self.tasks, died, TASKS_GRACE).await;
+        ready.send_replace(false);
+        if timeout(POOL_GRACE, pool.close()).await.is_err() {
+            tracing::warn!("connections to the database are cut off");
+        }
+        Ok(outcome?)
+    }
+
+    /// Opens every listener and the database; when this returns, everyone is served. The pool ends
+    /// last.
+    async fn start(
+        &self,
+        data_dir: &DataDir,
+        postgres: &mut Option<Postgres>,
+        readiness: watch::Receiver<bool>,
     ) -> anyhow::Result<PgPool> {
-        let Self { config, tasks, tls, readiness } = self;
+        let (config, tasks) = (&self.config, &self.tasks);
+        let tls = load_tls(config)?;
+        if let Some(tls) = &tls {
+            // There is one start in a process, so it is not set yet.
+            let _ = self.certificates.set(tls.clone());
+        }
         // A port that is taken shows before the database is started.
         let listeners = Listeners::bind(config).await?;
-        start_metrics(config, registry, readiness.clone(), tasks).await?;
+        start_metrics(config, self.registry.clone(), readiness.clone(), tasks).await?;
         let options = open_database(config, data_dir, postgres).await?;
         let pool = bruri_store::connect(options, config.database.pool_max).await;
         let pool = pool.context("connect to the database")?;

@@ -81,7 +81,8 @@ async fn states(site: &Site) -> Vec<State> {
 async fn assert_bodies(site: &Site) {
     let bodies: Vec<(Vec<u8>, Vec<u8>)> =
         sqlx::query_as("select sha256, content from body").fetch_all(&site.pool).await.unwrap();
-    for (hash, content) in bodies {
+    for (hash, frame) in bodies {
+        let content = zstd::decode_all(frame.as_slice()).unwrap();
         assert_eq!(Sha256::of(&content).as_bytes(), hash);
     }
 }
