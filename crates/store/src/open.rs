@@ -37,7 +37,8 @@ pub async fn connect(
     PgPoolOptions::new()
         .max_connections(connections_max)
         .min_connections(1)
-        .acquire_timeout(Duration::from_secs(3))
+        // A phone tries once: better to wait for a busy machine than to refuse.
+        .acquire_timeout(Duration::from_secs(8))
         .max_lifetime(Duration::from_mins(30))
         .after_connect(|connection, _| Box::pin(fix_plans(connection)))
         .connect_with(options)

@@ -39,7 +39,7 @@ pub fn breaches(page: &str, tests: &BTreeSet<String>) -> Vec<String> {
     found
 }
 
-/// Number and tests of a row `| 1 | law | `a_test`, `another` |`.
+/// Number and tests of a row of the table: number, law, and the tests' names in backticks.
 fn law(line: &str) -> Option<(&str, Vec<&str>)> {
     let cells: Vec<&str> = line.trim().strip_prefix('|')?.strip_suffix('|')?.split('|').collect();
     let [number, _, tests] = cells.as_slice() else { return None };
@@ -87,7 +87,8 @@ mod tests {
     use super::*;
 
     fn page(laws: usize, tests: &str) -> String {
-        (1..=laws).map(|n| format!("| {n} | a law | {tests} |\n")).collect()
+        let rows: Vec<String> = (1..=laws).map(|n| format!("| {n} | law | {tests} |")).collect();
+        rows.join("\n")
     }
 
     #[test]
