@@ -147,6 +147,16 @@ fn a_refusal_ends_with_1_and_the_words_of_the_server() {
 }
 
 #[test]
+fn a_server_that_cannot_answer_now_ends_with_3() {
+    let dir = tempfile::tempdir().unwrap();
+    let answer = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 10\r\n\r\ntry again\n";
+    let server = Server::answering(answer, 0);
+    let output = bruri(&dir, &["get", &server.url("/299_16xxdata.txt")]);
+    assert_eq!(output.status.code(), Some(3));
+    assert_eq!(stderr(&output), "bruri: 503 Service Unavailable: try again\n");
+}
+
+#[test]
 fn where_nobody_listens_it_ends_with_3() {
     let dir = tempfile::tempdir().unwrap();
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

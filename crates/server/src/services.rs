@@ -54,7 +54,15 @@ impl Listeners {
 
 /// Reads what TLS between sites needs, if it is configured, and holds it against the site's name.
 pub(crate) fn load_tls(config: &Config) -> anyhow::Result<Option<Tls>> {
-    let Some(files) = &config.replication.tls else { return Ok(None) };
+    let Some(files) = &config.replication.tls else {
+        if !config.replication.peers.is_empty() {
+            tracing::warn!(
+                "replication.peers names other sites, but there are no certificates: nothing is \
+                 replicated; see `bruri pki`"
+            );
+        }
+        return Ok(None);
+    };
     let files = TlsFiles {
         ca_file: files.ca_file.clone(),
         cert_file: files.cert_file.clone(),

@@ -7,11 +7,13 @@ use opentelemetry::KeyValue;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::Registry;
+use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::{self, MakeWriter};
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{fmt, reload};
 
 use crate::config::{LogFormat, Telemetry as Settings};
 
@@ -83,18 +85,30 @@ pub fn is_valid_level(text: &str) -> bool {
 
 fn start_logging(settings: &Settings) -> anyhow::Result<LogLevel> {
     let targets = targets(&settings.log).context("no level or list of levels")?;
+    let (subscriber, level) = subscriber(targets, settings.format, io::stderr);
+    subscriber.try_init().context("start logging")?;
+    Ok(level)
+}
+
+/// The filter stands before the layer, not in it: a filter of one layer remembers per thread what it
+/// last said no to, and a library that only asks whether it should log then takes the next line of that
+/// thread with it.
+fn subscriber<W>(
+    targets: Targets,
+    format: LogFormat,
+    writer: W,
+) -> (impl Subscriber + Send + Sync, LogLevel)
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
     let (filter, handle) = reload::Layer::new(targets);
     // The timer of both prints UTC.
-    let layer = fmt::layer().with_writer(io::stderr);
-    let layer = match settings.format {
+    let layer = fmt::layer().with_writer(writer);
+    let layer = match format {
         LogFormat::Text => layer.with_ansi(io::stderr().is_terminal()).boxed(),
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
     };
-    tracing_subscriber::registry()
-        .with(layer.with_filter(filter))
-        .try_init()
-        .context("start logging")?;
-    Ok(LogLevel(handle))
+    (tracing_subscriber::registry().with(filter).with(layer), LogLevel(handle))
 }
 
 fn targets(text: &str) -> Option<Targets> {
@@ -125,9 +139,47 @@ fn level(text: &str) -> Option<LevelFilter> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use tracing::Level;
 
     use super::*;
+
+    #[derive(Clone, Default)]
+    struct Shared(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Shared {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_library_that_asks_whether_to_log_takes_no_line_with_it() {
+        let log = Shared::default();
+        let writer = log.clone();
+        let (subscriber, level) =
+            subscriber(targets("info").unwrap(), LogFormat::Text, move || writer.clone());
+        tracing::subscriber::with_default(subscriber, || {
+            for number in 0..3 {
+                // As `log::log_enabled!` asks on behalf of a library.
+                let asked = tracing::callsite! {
+                    name: "asked", kind: tracing::metadata::Kind::EVENT, level: Level::TRACE, fields:
+                };
+                tracing::dispatcher::get_default(|dispatch| {
+                    dispatch.enabled(tracing::Callsite::metadata(asked))
+                });
+                tracing::info!("line {number}");
+                level.set_level("info,bruri=debug").unwrap();
+            }
+        });
+        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(log.lines().count(), 3, "{log}");
+    }
 
     #[test]
     fn levels_are_read_and_foreign_parts_stay_quiet_unless_named() {

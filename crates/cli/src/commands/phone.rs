@@ -90,7 +90,7 @@ pub(crate) async fn run(command: &PhoneCommand, output: &mut Output<'_>) -> anyh
     if answer.status.is_success() {
         return Ok(());
     }
-    Err(Failure::Refused(report.refusal()).into())
+    Err(report.failure(answer.status).into())
 }
 
 fn read(file: &Path) -> anyhow::Result<Bytes> {
@@ -140,6 +140,13 @@ impl Report {
             ("  screen", self.screen.unwrap_or_default().to_owned()),
         ]);
         format!("{} {}\n{facts}", self.method, plain(&self.url))
+    }
+
+    fn failure(&self, status: StatusCode) -> Failure {
+        match status {
+            StatusCode::SERVICE_UNAVAILABLE => Failure::Unreachable(self.refusal()),
+            _ => Failure::Refused(self.refusal()),
+        }
     }
 
     fn refusal(&self) -> String {

@@ -155,10 +155,14 @@ fn tell_next(site: &str, folder: &Path, out: &mut impl Write) -> anyhow::Result<
     if files::first_of(folder, &[CA_KEY])?.is_some() {
         writeln!(out, "  restart brurid here, if this is the pki folder of its data_dir")?;
     } else {
-        writeln!(out, "  1. copy the files to {site}, into the pki folder of its data_dir, e.g.")?;
+        writeln!(
+            out,
+            "  1. copy the files to {site}, to a new site before brurid first starts there, into"
+        )?;
+        writeln!(out, "     the pki folder of its data_dir, e.g.")?;
         writeln!(out, "     ssh root@{site} mkdir -p -m 700 /var/lib/brurid/pki")?;
         writeln!(out, "     scp -p {shown}/* root@{site}:/var/lib/brurid/pki/")?;
-        writeln!(out, "  2. restart brurid there")?;
+        writeln!(out, "  2. start or restart brurid there; for a renewal kill -HUP is enough")?;
         writeln!(out, "  3. remove {shown} here: it holds secrets")?;
     }
     Ok(())
