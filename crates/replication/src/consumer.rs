@@ -70,8 +70,13 @@ impl<'a> Consumer<'a> {
     async fn keep(&mut self, session: Session<'_>) -> SessionError {
         if !self.flaps {
             let status = self.peer.get();
-            tracing::info!(peer = ?status.site, address = status.address,
-                release = status.release, "connected to a peer");
+            let site = status.site.as_ref().map(tracing::field::display);
+            tracing::info!(
+                peer = site,
+                address = status.address,
+                release = status.release,
+                "connected to a peer"
+            );
         }
         let began = Instant::now();
         let error = session.run().await;

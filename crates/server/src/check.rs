@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::data_dir;
 use crate::listen;
 use crate::postgres::{Plan, Search};
+use crate::services::load_tls;
 
 /// How long an operator's own Postgres is waited for.
 const DATABASE_WAIT: Duration = Duration::from_secs(5);
@@ -157,14 +158,22 @@ fn certificates(config: &Config) -> Vec<Finding> {
             Finding::Problem(format!("{text}, and replication.peers names peers"))
         }];
     };
-    [
+    let mut findings: Vec<Finding> = [
         ("replication.tls.ca_file", &tls.ca_file),
         ("replication.tls.cert_file", &tls.cert_file),
         ("replication.tls.key_file", &tls.key_file),
         ("site.deployment_key_file", &config.site.deployment_key_file),
     ]
     .map(|(key, file)| readable(key, file))
-    .into()
+    .into();
+    // Read as a start reads them: a key that does not fit, or another site's certificate, shows here.
+    if !findings.iter().any(Finding::is_problem) {
+        findings.push(match load_tls(config) {
+            Ok(_) => Finding::Good(format!("replication.tls: is of site {}", config.site.name)),
+            Err(error) => Finding::Problem(format!("replication.tls: {error:#}")),
+        });
+    }
+    findings
 }
 
 fn readable(key: &str, file: &Path) -> Finding {

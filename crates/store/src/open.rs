@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bruri_domain::{Clock, DeploymentKey, Issuer, SiteName};
 use sqlx::{
-    Connection as _, Executor as _, PgPool,
+    ConnectOptions as _, Connection as _, Executor as _, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
@@ -34,6 +34,8 @@ pub async fn connect(
         ("lock_timeout", "5s"),
         ("idle_in_transaction_session_timeout", "10s"),
     ]);
+    // The pool would only say that it timed out: a first connection tells why there is none.
+    options.connect().await?.close().await?;
     PgPoolOptions::new()
         .max_connections(connections_max)
         .min_connections(1)
