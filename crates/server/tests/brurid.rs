@@ -226,6 +226,20 @@ mod tests {
     }
 
     #[test]
+    fn check_finds_certificates_that_are_there_but_will_not_do() {
+        let root = open_directory();
+        let pki = root.path().join("pki");
+        fs::create_dir(&pki).unwrap();
+        for file in ["ca.crt", "site.crt", "site.key", "deployment.key"] {
+            fs::write(pki.join(file), "not what it should be\n").unwrap();
+        }
+        let found = check(root.path(), &[]);
+        let found_text = text(&found);
+        assert_eq!(found.status.code(), Some(1), "{found_text}");
+        assert!(found_text.contains("PROBLEM  replication.tls: read the certificates: "));
+    }
+
+    #[test]
     fn lines_for_programs_are_json() {
         let root = open_directory();
         let mut brurid = Brurid::start(root.path(), &[("BRURI_TELEMETRY__FORMAT", "json")]);
