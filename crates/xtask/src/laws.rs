@@ -48,8 +48,8 @@ fn law(line: &str) -> Option<(&str, Vec<&str>)> {
     Some((number, tests.split('`').skip(1).step_by(2).collect()))
 }
 
-/// Adds the names of all functions below an attribute that ends in `test]` or begins `#[sqlx::test`, or
-/// within `proptest!`.
+/// Adds the names of all functions below an attribute that makes a test: `#[test]`, `#[tokio::test]`,
+/// `#[sqlx::test(…)]`; those within `proptest!` carry one too.
 fn collect_tests(directory: &Path, tests: &mut BTreeSet<String>) -> anyhow::Result<()> {
     let entries =
         fs::read_dir(directory).with_context(|| format!("list {}", directory.display()))?;
