@@ -8,9 +8,11 @@
 
 mod broken_links;
 mod catch_up;
+mod conflicts;
 mod five_sites;
 mod kills;
 mod lag;
+mod lost_tails;
 mod operators;
 mod running;
 mod shared_database;

@@ -87,6 +87,11 @@ impl Deployment {
         &self.pki
     }
 
+    /// Sites that will reach each other directly and do not run yet.
+    pub async fn make_direct(names: &[&str]) -> anyhow::Result<Self> {
+        Self::make(names, false).await
+    }
+
     async fn make(names: &[&str], linked: bool) -> anyhow::Result<Self> {
         let folder = open_folder()?;
         let pki = Pki::make(&folder.path().join("pki"), "acme").await?;
@@ -109,7 +114,8 @@ impl Deployment {
         Ok(Self { sites: made.collect::<Result<_, _>>()?, links, pki, folder })
     }
 
-    async fn start_all(&mut self) -> anyhow::Result<()> {
+    /// Starts all, and waits until they are ready and level.
+    pub async fn start_all(&mut self) -> anyhow::Result<()> {
         self.sites.iter_mut().try_for_each(Site::spawn)?;
         for site in &mut self.sites {
             site.ready().await?;

@@ -167,6 +167,14 @@ impl Site {
         String::from_utf8_lossy(log.get(begin..).unwrap_or_default()).into_owned()
     }
 
+    /// What its metrics listener tells.
+    pub async fn metrics(&self) -> anyhow::Result<String> {
+        let metrics = self.settings.address.metrics();
+        let mut connection = Connection::open(metrics).await?;
+        let answer = connection.exchange(&request("GET", metrics, "/metrics", None)).await?;
+        Ok(String::from_utf8_lossy(answer.body).into_owned())
+    }
+
     /// Its database, as it tells operators to open it.
     pub async fn database(&self) -> anyhow::Result<Database> {
         if let Some(url) = &self.settings.database_url {
@@ -186,6 +194,16 @@ impl Site {
     pub async fn bruri(&self, arguments: &[&str]) -> anyhow::Result<String> {
         let site = format!("unix:{}", self.socket().display());
         programs::bruri(["--site", &site].iter().chain(arguments)).await
+    }
+
+    /// The cluster of its private Postgres.
+    pub fn cluster(&self) -> PathBuf {
+        self.data_dir().join("postgres/data")
+    }
+
+    /// The witness of its commits.
+    pub fn witness(&self) -> PathBuf {
+        self.data_dir().join("witness")
     }
 
     fn command(&self, what: &str) -> anyhow::Result<Command> {
@@ -222,7 +240,7 @@ impl Site {
 
     /// The process of its own Postgres, where one runs.
     fn postmaster(&self) -> Option<i32> {
-        let lock = self.data_dir().join("postgres/data/postmaster.pid");
+        let lock = self.cluster().join("postmaster.pid");
         let process = fs::read_to_string(lock).ok()?.lines().next()?.trim().parse().ok()?;
         lives(process).then_some(process)
     }

@@ -4,7 +4,10 @@ use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::{
-    commands::{history::HistoryCommand, phone::PhoneCommand, pki::PkiCommand, site::SiteCommand},
+    commands::{
+        conflict::ConflictCommand, history::HistoryCommand, phone::PhoneCommand, pki::PkiCommand,
+        site::SiteCommand,
+    },
     connect::SiteAddress,
 };
 
@@ -43,6 +46,9 @@ pub(crate) enum Command {
     /// Look at backups, and put older ones back
     #[command(subcommand)]
     History(HistoryCommand),
+    /// Look at conflicts, and choose what phones get
+    #[command(subcommand)]
+    Conflict(ConflictCommand),
     /// Look at a site and its links
     #[command(subcommand)]
     Site(SiteCommand),

@@ -1,7 +1,9 @@
 //! What programs read. Names of fields stay; new ones may come.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use bruri_wire::proto::{
-    history::v1 as history, history::v1::version::Standing as WireStanding, site::v1 as site,
+    conflict::v1 as conflict, history::v1 as history,
+    history::v1::version::Standing as WireStanding, site::v1 as site,
     site::v1::peer::State as WireState,
 };
 use serde::Serialize;
@@ -19,7 +21,7 @@ pub(crate) struct File {
     confirmed_at: Option<String>,
 }
 
-/// A version; `body_sha256` is null for a deletion.
+/// A version; `body_sha256` is null for a deletion. Of one that is pruned the site has no bytes.
 #[derive(Serialize)]
 pub(crate) struct Version {
     dot: String,
@@ -30,6 +32,26 @@ pub(crate) struct Version {
     phone: Option<Phone>,
     operator: Option<String>,
     restored_dot: Option<String>,
+    pruned: bool,
+}
+
+/// A conflict; `ended_at` is null while it is open.
+#[derive(Serialize)]
+pub(crate) struct Conflict {
+    realm: String,
+    name: String,
+    number: u32,
+    opened_at: Option<String>,
+    head_dots: Vec<String>,
+    ended_at: Option<String>,
+    ended_by_dot: Option<String>,
+}
+
+/// A head of a conflict; `body_base64` is null for a deletion and where the body was left out.
+#[derive(Serialize)]
+pub(crate) struct Head {
+    version: Option<Version>,
+    body_base64: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -59,6 +81,8 @@ struct Log {
     kind: String,
     sequence: u64,
     chain: String,
+    open: bool,
+    continues: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -111,6 +135,32 @@ impl From<history::File> for File {
     }
 }
 
+impl From<conflict::Conflict> for Conflict {
+    fn from(conflict: conflict::Conflict) -> Self {
+        let file = conflict.file.unwrap_or_default();
+        Self {
+            realm: file.realm,
+            name: file.name,
+            number: conflict.number,
+            opened_at: exact_time(conflict.opened_at.as_ref()),
+            head_dots: conflict.head_dots,
+            ended_at: exact_time(conflict.ended_at.as_ref()),
+            ended_by_dot: some(conflict.ended_by_dot),
+        }
+    }
+}
+
+impl From<conflict::Head> for Head {
+    fn from(head: conflict::Head) -> Self {
+        let is_deletion = head.version.as_ref().is_none_or(|v| v.body_sha256.is_empty());
+        let has_body = !is_deletion && !head.body_left_out;
+        Self {
+            version: head.version.map(Version::from),
+            body_base64: has_body.then(|| BASE64.encode(&head.body)),
+        }
+    }
+}
+
 impl From<history::Version> for Version {
     fn from(version: history::Version) -> Self {
         let phone = Phone {
@@ -127,6 +177,7 @@ impl From<history::Version> for Version {
             phone: (!version.phone_address.is_empty()).then_some(phone),
             operator: some(version.operator),
             restored_dot: some(version.restored_dot),
+            pruned: version.pruned,
         }
     }
 }
@@ -148,8 +199,8 @@ impl From<site::GetStatusResponse> for Status {
 
 impl From<site::Log> for Log {
     fn from(log: site::Log) -> Self {
-        let site::Log { site, epoch, kind, sequence, chain } = log;
-        Self { site, epoch, kind, sequence, chain }
+        let site::Log { site, epoch, kind, sequence, chain, open, continues } = log;
+        Self { site, epoch, kind, sequence, chain, open, continues: some(continues) }
     }
 }
 

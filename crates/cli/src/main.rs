@@ -45,6 +45,9 @@ fn run(args: &Args, mut out: &mut impl Write) -> anyhow::Result<()> {
         Command::History(command) => {
             wait(commands::history::run(command, args.address.as_ref(), &mut output))
         }
+        Command::Conflict(command) => {
+            wait(commands::conflict::run(command, args.address.as_ref(), &mut output))
+        }
         Command::Site(command) => {
             wait(commands::site::run(command, args.address.as_ref(), &mut output))
         }

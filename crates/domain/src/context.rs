@@ -38,6 +38,10 @@ impl Seen {
         sequence <= self.upto || self.dots.contains(&sequence)
     }
 
+    fn covers_all(&self, other: &Self) -> bool {
+        other.upto <= self.upto && other.dots.iter().all(|sequence| self.covers(*sequence))
+    }
+
     fn raise_to(&mut self, sequence: u64) {
         self.upto = self.upto.max(sequence);
         self.settle();
@@ -65,6 +69,12 @@ impl Context {
         self.logs.get(&dot.log).is_some_and(|seen| seen.covers(dot.sequence))
     }
 
+    /// Whether all that the other had seen in that log was seen. False where it cannot be told.
+    pub fn covers_log(&self, log: &LogId, other: &Self) -> bool {
+        let (mine, theirs) = (self.logs.get(log), other.logs.get(log));
+        theirs.is_none_or(|theirs| mine.is_some_and(|mine| mine.covers_all(theirs)))
+    }
+
     /// Adds one version, and nothing below it.
     pub fn add(&mut self, dot: &Dot) {
         if !self.covers(dot) {
@@ -88,6 +98,18 @@ impl Context {
         }
     }
 
+    /// The same without what was seen of one log after that sequence.
+    #[must_use]
+    pub fn without(&self, log: &LogId, after: u64) -> Self {
+        let mut kept = self.clone();
+        if let Some(seen) = kept.logs.get_mut(log) {
+            seen.upto = seen.upto.min(after);
+            seen.dots.retain(|sequence| *sequence <= after);
+        }
+        kept.logs.retain(|_, seen| *seen != Seen::default());
+        kept
+    }
+
     /// What was seen, per log in order.
     pub fn logs(&self) -> impl ExactSizeIterator<Item = (&LogId, &Seen)> {
         self.logs.iter()
@@ -99,8 +121,8 @@ impl Context {
     }
 
     /// A copy within the bounds of a record: at most 256 logs, those of `heads` before others, and at
-    /// most 4096 single dots. What is left out can only cost a conflict, never data: a context
-    /// that knows less supersedes less.
+    /// most 4096 single dots, the later before the earlier: those are sooner heads. What is left out can
+    /// only cost a conflict, never data: a context that knows less supersedes less.
     #[must_use]
     pub fn bounded<'a>(&self, heads: impl IntoIterator<Item = &'a Dot>) -> Self {
         let mut bounded = self.clone();
@@ -111,7 +133,7 @@ impl Context {
         let mut room = CONTEXT_DOTS_MAX;
         for seen in bounded.logs.values_mut() {
             while seen.dots.len() > room {
-                seen.dots.pop_last();
+                seen.dots.pop_first();
             }
             room = room.saturating_sub(seen.dots.len());
         }
@@ -219,6 +241,8 @@ mod tests {
             bounded.logs().map(|(_, seen)| seen.dots().count()).sum::<usize>(),
             CONTEXT_DOTS_MAX
         );
-        assert!(bounded.covers(&dot(0, 6)) && whole.covers(&dot(2, 4)));
+        let (earliest, latest) = (dot(2, 4), dot(2, 11_998));
+        assert!(whole.covers(&earliest) && !bounded.covers(&earliest));
+        assert!(bounded.covers(&latest));
     }
 }

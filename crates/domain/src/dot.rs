@@ -109,6 +109,20 @@ impl fmt::Display for Dot {
     }
 }
 
+impl FromStr for Dot {
+    type Err = InvalidDot;
+
+    /// Reads a dot as it is printed, with its whole epoch.
+    fn from_str(text: &str) -> Result<Self, InvalidDot> {
+        let DotRef { site, epoch_prefix, sequence } = text.parse()?;
+        let epoch = (epoch_prefix.len() == 16)
+            .then(|| u64::from_str_radix(&epoch_prefix, 16).ok())
+            .flatten()
+            .ok_or(InvalidDot)?;
+        Ok(Self { log: LogId { site, epoch: Epoch(epoch) }, sequence })
+    }
+}
+
 /// A dot as a person writes it, with any prefix of the epoch: `london/9f3a/118`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct DotRef {
@@ -152,6 +166,23 @@ impl FromStr for DotRef {
     }
 }
 
+impl fmt::Display for DotRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.site, self.epoch_prefix, self.sequence)
+    }
+}
+
+impl From<&Dot> for DotRef {
+    /// Means that very dot.
+    fn from(dot: &Dot) -> Self {
+        Self {
+            site: dot.log.site.clone(),
+            epoch_prefix: dot.log.epoch.to_string(),
+            sequence: dot.sequence,
+        }
+    }
+}
+
 impl DotRef {
     /// Whether this may stand for a record of that log.
     pub fn matches(&self, log: &LogId) -> bool {
@@ -174,6 +205,8 @@ mod tests {
             assert!(read.matches(&log) && read.sequence == 118, "{text}");
         }
         assert!(!"london/f/118".parse::<DotRef>().unwrap().matches(&log));
+        assert_eq!(dot.to_string().parse(), Ok(dot));
+        assert_eq!("london/9f3a/118".parse::<Dot>(), Err(InvalidDot));
     }
 
     #[test]

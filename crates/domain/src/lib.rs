@@ -2,24 +2,36 @@
 //!
 //! Read in this order: [`names`] (what phones and operators name), [`dot`] (where a record is),
 //! [`context`] (what a writer had seen), [`record`] (what a log holds), [`state`] (which versions
-//! are heads, and which of them is served), [`chain`] (how a log is proved), [`key`] (how a subject
-//! is hidden), [`clock`] and [`limits`].
+//! are heads, and which of them is served), [`remembered`] (what phones had seen), [`decide`] (what a
+//! backup comes to), [`conflict`] (versions written without knowledge of each other), [`chain`] (how a
+//! log is proved), [`key`] (how a subject is hidden), [`epoch`] (when a log ends and the next begins),
+//! [`fork`] (when it branched), [`retention`] (which bodies may go), [`clock`] and [`limits`].
 
 pub mod chain;
 pub mod clock;
+pub mod conflict;
 pub mod context;
+pub mod decide;
 pub mod dot;
+pub mod epoch;
+pub mod fork;
 pub mod hash;
 pub mod key;
 pub mod limits;
+pub mod mutant;
 pub mod names;
 pub mod record;
+pub mod remembered;
+pub mod retention;
 pub mod state;
 
 pub use chain::Chain;
 pub use clock::{Clock, Issuer, Stamp};
+pub use conflict::ConflictChange;
 pub use context::Context;
+pub use decide::{Decision, Writer};
 pub use dot::{Cursor, Dot, DotRef, Epoch, InvalidDot, Log, LogId, LogKind, Predecessor};
+pub use epoch::{Ending, Held, Identity, Witness};
 pub use hash::Sha256;
 pub use key::{DeploymentKey, InvalidDeploymentKey};
 pub use names::{
@@ -27,4 +39,6 @@ pub use names::{
     Subject,
 };
 pub use record::{Author, Body, Envelope, Phone, RecordKind, Version};
+pub use remembered::{PhoneKey, Remembered};
+pub use retention::{Fate, HeldBy, Retention, Span};
 pub use state::{Applied, FileState, Head};

@@ -44,6 +44,34 @@ pub const LOOKUP_FILES_MAX: usize = 64;
 /// Look-ups that wait for the reader.
 pub const LOOKUP_QUEUE_MAX: usize = 4096;
 
+/// Days for which a site remembers what a phone had seen.
+pub const REMEMBERED_DAYS_MAX: u64 = 30;
+/// Files and phones of which a site remembers that; beyond, the oldest go first.
+pub const REMEMBERED_MAX: u64 = 1_000_000;
+/// Entries of those that wait in memory to be written; beyond, new ones are not kept.
+pub const REMEMBERED_UNWRITTEN_MAX: usize = 16_384;
+/// Entries that are written by one statement.
+pub const REMEMBERED_GROUP_MAX: usize = 1024;
+/// Milliseconds that entries wait for others, to be written together.
+pub const REMEMBERED_WAIT_MILLIS: u64 = 100;
+
+/// Dots that the row of a conflict names; heads beyond are in the history only.
+pub const CONFLICT_HEADS_MAX: usize = 256;
+/// Conflicts of one file that are kept, the newest.
+pub const CONFLICTS_OF_FILE_MAX: u32 = 100;
+/// Bytes of bodies in one answer about a conflict; what does not fit is got one by one.
+pub const CONFLICT_BODIES_BYTES_MAX: usize = 3 * 1024 * 1024;
+/// Versions of a file that retention judges at a time, and whose bodies one transaction drops.
+pub const RETENTION_VERSIONS_MAX: u32 = 256;
+/// Files in one turn of retention.
+pub const RETENTION_FILES_MAX: u32 = 256;
+/// Bodies that one transaction deletes.
+pub const DROPPED_BODIES_MAX: u32 = 256;
+/// Bodies that are wanted from peers at a time.
+pub const WANTED_BODIES_MAX: u32 = 256;
+/// Seconds after which a job may be taken over from a process that died.
+pub const JOB_LEASE_SECONDS: u64 = 60;
+
 /// Records of one page for a peer.
 pub const PAGE_RECORDS_MAX: u64 = 512;
 /// Bytes of one page for a peer with its bodies, unless a single record is larger.
@@ -137,6 +165,38 @@ pub const VECTOR_RETRY_MILLIS: u64 = 250;
 pub const RECONNECT_MILLIS_MAX: u64 = 2000;
 /// The same where only a person can mend what the peer refused.
 pub const REFUSED_RECONNECT_MILLIS_MAX: u64 = 30_000;
+
+/// Milliseconds without a word after which a peer counts as away.
+pub const PEER_SILENT_MILLIS: u64 = 2000;
+/// Milliseconds that a peer is ahead of us on a log until the log is taken from it.
+pub const PEER_AHEAD_MILLIS: u64 = 300;
+/// Seconds that the link to a log's origin must have been good until the log is taken from there again.
+pub const DIRECT_GOOD_SECONDS: u64 = 10;
+/// Milliseconds between two looks at what only time changes: silence, and peers ahead of us.
+pub const WATCH_MILLIS: u64 = 100;
+/// Batches of different logs that are applied at a time.
+pub const APPLIES_MAX: usize = 4;
+/// Events of peers and answers of the store that wait for the replication engine.
+pub const ENGINE_QUEUE_MAX: usize = 1024;
+/// Milliseconds that a clock may be off before peers count as disagreeing with it.
+pub const CLOCK_OFFSET_MILLIS_MAX: u64 = 2000;
+/// Seconds that a clock is doubted after it jumped, unless a peer agrees with it.
+pub const CLOCK_DOUBT_SECONDS: u64 = 600;
+/// Seconds for which peers beat often after a phone has read here.
+pub const READING_SECONDS: u64 = 5;
+
+// Epochs and forks.
+
+/// Milliseconds after a start or a reconnect for which nothing is numbered unless a peer has answered.
+pub const PEER_ANSWER_MILLIS_MAX: u64 = 1000;
+/// Milliseconds after which at the latest the witness is on disk, and not only with the kernel.
+pub const WITNESS_SYNC_MILLIS: u64 = 1000;
+/// Sequences that are compared at once to find where two branches of a log part.
+pub const FORK_PROBES_MAX: u64 = 64;
+/// Records of a void branch that are set back at once; a longer one needs a person.
+pub const FORK_RECORDS_MAX: u64 = 100_000;
+/// Files whose states are made anew at once.
+pub const REBUILD_FILES_MAX: usize = 128;
 
 // The operators' services.
 

@@ -1,6 +1,9 @@
 //! Which versions of a file are heads, and which head a phone gets.
 
-use crate::{Body, Context, Dot, Sha256, Stamp, Version};
+use crate::{
+    Body, Context, Dot, Sha256, Stamp, Version,
+    mutant::{self, Mutant},
+};
 
 /// What a site keeps per file to decide what it serves.
 ///
@@ -76,7 +79,20 @@ impl FileState {
         self.context.unite(&version.context);
         // A log arrives in order, so every version of this file up to here is known.
         self.context.raise_to(dot);
+        self.mutate();
         if superseded { Applied::Superseded } else { Applied::Head }
+    }
+
+    fn mutate(&mut self) {
+        if mutant::is(Mutant::ClocksOnly)
+            && let Some(newest) = self.heads.iter().max_by_key(|head| head.stamp.micros).cloned()
+        {
+            self.heads = vec![newest];
+        }
+        if mutant::is(Mutant::ContextOfHeads) {
+            self.context = Context::default();
+            self.heads.iter().for_each(|head| self.context.raise_to(&head.dot));
+        }
     }
 
     /// Takes in an erasure by a writer that knew `generation`: nothing of it or before remains.

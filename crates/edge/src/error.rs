@@ -82,14 +82,21 @@ impl EdgeError {
 
 fn store_status(error: &StoreError) -> StatusCode {
     match error {
-        StoreError::UnknownFile(_) | StoreError::UnknownVersion { .. } => StatusCode::NOT_FOUND,
-        StoreError::Corrupt { .. } | StoreError::BodyGone(_) | StoreError::AmbiguousDot { .. } => {
-            StatusCode::INTERNAL_SERVER_ERROR
-        }
+        StoreError::UnknownFile(_)
+        | StoreError::UnknownVersion { .. }
+        | StoreError::UnknownConflict(_) => StatusCode::NOT_FOUND,
+        StoreError::Corrupt { .. }
+        | StoreError::BodyGone(_)
+        | StoreError::AmbiguousDot { .. }
+        | StoreError::NoConflict(_)
+        | StoreError::NoHead { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         StoreError::Busy
+        | StoreError::BodyAbsent(_)
         | StoreError::AnotherSite { .. }
         | StoreError::AnotherKey
         | StoreError::TooManyLogs(_)
+        | StoreError::BranchTooLong { .. }
+        | StoreError::NotThere(_)
         | StoreError::Migrate(_)
         | StoreError::Compression(_)
         | StoreError::Database(_)
@@ -100,6 +107,9 @@ fn store_status(error: &StoreError) -> StatusCode {
 }
 
 fn store_text(error: &StoreError) -> &'static str {
+    if matches!(error, StoreError::BodyAbsent(_)) {
+        return "the backup is known here, but its bytes have yet to arrive; try again";
+    }
     match store_status(error) {
         StatusCode::NOT_FOUND => "there is no backup of that name",
         StatusCode::INTERNAL_SERVER_ERROR => {

@@ -1,9 +1,10 @@
 //! One request and its answer: parsed, handled, counted, and one line in the log.
 
-use std::{convert::Infallible, error::Error, fmt, time::Duration};
+use std::{convert::Infallible, error::Error, fmt, sync::Arc, time::Duration};
 
-use bruri_domain::{Dot, Phone, limits::EDGE_LOGGED_PATH_BYTES_MAX};
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header, request::Parts};
+use bruri_domain::{Dot, FileName, Phone, limits::EDGE_LOGGED_PATH_BYTES_MAX};
+use bruri_store::Mark;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -11,10 +12,10 @@ use tokio::time::Instant;
 use crate::{
     Edge, EdgeError, PhoneRequest, backup, body,
     connections::{Connection, Phase},
+    delivery::{Delivery, Told},
     metrics,
     response::{self, Answer},
-    restore::restore,
-    sources,
+    restore, sources,
 };
 
 /// A request that was done.
@@ -27,10 +28,11 @@ pub(crate) struct Done {
 /// Answers one request.
 pub(crate) async fn answer(
     edge: &Edge,
-    connection: &Connection,
+    (connection, delivery): (&Connection, &Arc<Delivery>),
     request: Request<Incoming>,
-) -> Result<Answer, Infallible> {
+) -> Result<Response<Told>, Infallible> {
     connection.enter(Phase::Busy);
+    delivery.next();
     let started = Instant::now();
     let (head, mut body) = request.into_parts();
     let phone = Phone::new(connection.address(), user_agent(&head.headers));
@@ -39,7 +41,7 @@ pub(crate) async fn answer(
     let (mut asked, mut progress) = (None, body::Progress::default());
     let result = match parsed {
         Ok(parsed) => {
-            let upload = Upload { body: &mut body, progress: &mut progress, connection };
+            let upload = Upload { body: &mut body, progress: &mut progress, connection, delivery };
             handle(edge, asked.insert(parsed), &head.headers, &phone, upload).await
         }
         Err(error) => Err(error),
@@ -57,18 +59,19 @@ pub(crate) async fn answer(
         Line { head: &head, asked: asked.as_ref(), phone: &phone, bytes_in: progress.bytes, error };
     line.write(&answer, dot.as_ref(), started.elapsed());
     connection.enter(Phase::Idle);
-    Ok(answer)
+    Ok(answer.map(|content| Told::new(content, delivery)))
 }
 
 fn user_agent(headers: &HeaderMap) -> &[u8] {
     headers.get(header::USER_AGENT).map_or(&[], HeaderValue::as_bytes)
 }
 
-/// A body that may be read.
+/// A body that may be read, and the connection that it comes on.
 struct Upload<'a> {
     body: &'a mut Incoming,
     progress: &'a mut body::Progress,
     connection: &'a Connection,
+    delivery: &'a Delivery,
 }
 
 async fn handle(
@@ -79,8 +82,11 @@ async fn handle(
     upload: Upload<'_>,
 ) -> Result<Done, EdgeError> {
     match asked {
-        PhoneRequest::Restore(name) => restore(edge, name, headers, false).await,
-        PhoneRequest::Look(name) => restore(edge, name, headers, true).await,
+        PhoneRequest::Restore(name) => {
+            upload.delivery.ask(mark(edge, name, phone));
+            restore::restore(edge, name, headers, upload.delivery).await
+        }
+        PhoneRequest::Look(name) => restore::look(edge, name, headers).await,
         PhoneRequest::Backup(name) => {
             body::admit(headers, upload.body)?;
             let content = receive(edge, upload).await?;
@@ -90,6 +96,10 @@ async fn handle(
         PhoneRequest::Report => Err(EdgeError::Report),
         PhoneRequest::Options => Ok(Done { answer: response::options(), dot: None }),
     }
+}
+
+fn mark(edge: &Edge, name: &FileName, phone: &Phone) -> Mark {
+    Mark { file: edge.file(name), phone: phone.into() }
 }
 
 async fn receive(edge: &Edge, upload: Upload<'_>) -> Result<body::Content, EdgeError> {

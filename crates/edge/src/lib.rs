@@ -2,13 +2,14 @@
 //!
 //! A connection ([`serve()`]) carries requests; each becomes a [`PhoneRequest`] before anything of its body is
 //! read, is handled in `backup` or `restore`, and leaves one line in the log (`exchange`). Bytes come in
-//! and go out unread. Phones try once, so a refusal always reaches its phone: what the phone still sends is
+//! and go out unread. Whether a phone got its whole answer is found out in `delivery`. Phones try once, so a refusal always reaches its phone: what the phone still sends is
 //! read and thrown away (`stream`).
 
 mod backup;
 mod body;
 mod conditional;
 mod connections;
+mod delivery;
 mod error;
 mod exchange;
 mod limits;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bruri_domain::{FileName, Sha256, limits::EDGE_SMALL_BODY_BYTES_MAX};
-use bruri_store::Found;
+use bruri_store::{Found, Served};
 use bytes::Bytes;
 use http::HeaderMap;
 use tokio::{
@@ -12,20 +12,47 @@ use tokio::{
 };
 
 use crate::{
-    Edge, EdgeError, body,
-    conditional::Validators,
-    exchange::Done,
-    response::{self},
+    Edge, EdgeError, body, conditional::Validators, delivery::Delivery, exchange::Done, response,
 };
 
-/// Answers with what is served now; without its bytes where the phone only looks.
+/// Answers with what is served now. Once it is delivered the phone has seen all that is known of the file
+/// here, also where that is nothing.
 pub(crate) async fn restore(
     edge: &Edge,
     name: &FileName,
     headers: &HeaderMap,
-    only_look: bool,
+    delivery: &Delivery,
 ) -> Result<Done, EdgeError> {
-    let found = look_up(edge, name).await?;
+    let Served { version, remembered } = look_up(edge, name).await?;
+    let done = version
+        .map(|found| answer(found, headers, |content| placed(content, &edge.inner.large_bodies)));
+    // Not where there is no room for the answer.
+    let done = done.transpose()?;
+    delivery.answer(remembered);
+    done.ok_or(EdgeError::NotFound)
+}
+
+/// The same without the bytes, which leaves no mark.
+pub(crate) async fn look(
+    edge: &Edge,
+    name: &FileName,
+    headers: &HeaderMap,
+) -> Result<Done, EdgeError> {
+    let found = look_up(edge, name).await?.version.ok_or(EdgeError::NotFound)?;
+    answer(found, headers, |_| Ok(Bytes::new()))
+}
+
+async fn look_up(edge: &Edge, name: &FileName) -> Result<Served, EdgeError> {
+    let file = edge.file(name);
+    let served = timeout(edge.inner.limits.store, edge.inner.lookup.served(&file)).await;
+    Ok(served.map_err(|_| EdgeError::Late)??)
+}
+
+fn answer(
+    found: Found,
+    headers: &HeaderMap,
+    shown: impl FnOnce(Bytes) -> Result<Bytes, EdgeError>,
+) -> Result<Done, EdgeError> {
     let hash = found.head.body.map_or_else(|| Sha256::of(&found.content), |body| body.sha256);
     let validators = Validators::new(hash, found.head.stamp);
     let dot = Some(found.head.dot);
@@ -33,15 +60,7 @@ pub(crate) async fn restore(
         return Ok(Done { answer: response::unchanged(validators), dot });
     }
     let bytes = found.content.len();
-    let content =
-        if only_look { Bytes::new() } else { placed(found.content, &edge.inner.large_bodies)? };
-    Ok(Done { answer: response::served(validators, bytes, content), dot })
-}
-
-async fn look_up(edge: &Edge, name: &FileName) -> Result<Found, EdgeError> {
-    let file = edge.file(name);
-    let found = timeout(edge.inner.limits.store, edge.inner.lookup.served(&file)).await;
-    found.map_err(|_| EdgeError::Late)??.ok_or(EdgeError::NotFound)
+    Ok(Done { answer: response::served(validators, bytes, shown(found.content)?), dot })
 }
 
 /// Bytes that keep their place among the large bodies until the phone has read them.

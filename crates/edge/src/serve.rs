@@ -1,6 +1,12 @@
 //! The accept loop, connections and their end.
 
-use std::{io, net::SocketAddr, pin::pin, sync::atomic::Ordering, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use bruri_domain::limits::{
     EDGE_BUFFER_BYTES_MAX, EDGE_HEAD_BYTES_MAX, EDGE_HEADERS_MAX, EDGE_LINGER_BYTES_MAX,
@@ -19,6 +25,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     Edge,
     connections::{Connection, Order, Phase, Place},
+    delivery::Delivery,
     exchange, metrics,
     stream::Watched,
 };
@@ -105,9 +112,10 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let connection = place.connection();
-    let stream = Watched::new(stream, connection.clone());
+    let delivery = Delivery::new(edge.inner.store.clone());
+    let stream = Watched::new(stream, connection.clone(), Arc::clone(&delivery));
     let speaks_tls = stream.speaks_tls();
-    let service = service_fn(|request| exchange::answer(edge, connection, request));
+    let service = service_fn(|request| exchange::answer(edge, (connection, &delivery), request));
     let mut conversation = pin!(http().serve_connection(TokioIo::new(stream), service));
     let ended = loop {
         tokio::select! {

@@ -14,15 +14,19 @@ use std::{
 use bruri_domain::limits::EDGE_LINGER_BYTES_MAX;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::connections::{Connection, Phase};
+use crate::{
+    connections::{Connection, Phase},
+    delivery::Delivery,
+};
 
 /// The first byte of a TLS handshake (RFC 8446, section 5.1); no method begins with it.
 const TLS_HANDSHAKE: u8 = 22;
 
-/// A stream that tells its connection what moves.
+/// A stream that tells its connection what moves, and what became of the answers on it.
 pub(crate) struct Watched<S> {
     stream: S,
     connection: Arc<Connection>,
+    delivery: Arc<Delivery>,
     speaks_tls: Arc<AtomicBool>,
     has_spoken: bool,
     is_at_end: bool,
@@ -31,10 +35,11 @@ pub(crate) struct Watched<S> {
 }
 
 impl<S> Watched<S> {
-    pub(crate) fn new(stream: S, connection: Arc<Connection>) -> Self {
+    pub(crate) fn new(stream: S, connection: Arc<Connection>, delivery: Arc<Delivery>) -> Self {
         Self {
             stream,
             connection,
+            delivery,
             speaks_tls: Arc::default(),
             has_spoken: false,
             is_at_end: false,
@@ -46,6 +51,11 @@ impl<S> Watched<S> {
     /// Becomes true where the phone begins with a TLS handshake.
     pub(crate) fn speaks_tls(&self) -> Arc<AtomicBool> {
         self.speaks_tls.clone()
+    }
+
+    /// Passes on what the kernel says, and tells of a connection that is broken.
+    fn heed<T>(&self, said: io::Result<T>) -> io::Result<T> {
+        said.inspect_err(|_| self.delivery.broke())
     }
 
     fn note(&mut self, arrived: &[u8]) {
@@ -68,7 +78,8 @@ impl<S: AsyncRead + Unpin> Watched<S> {
         let mut scratch = [MaybeUninit::<u8>::uninit(); 16 * 1024];
         while !self.is_at_end && self.discarded < EDGE_LINGER_BYTES_MAX {
             let mut buffer = ReadBuf::uninit(&mut scratch);
-            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
+            let read = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer));
+            self.heed(read)?;
             let count = buffer.filled().len();
             self.is_at_end = count == 0;
             self.discarded = self.discarded.saturating_add(count as u64);
@@ -87,7 +98,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
             return Poll::Ready(Ok(()));
         }
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer));
+        self.heed(read)?;
         let arrived = buffer.filled().get(before..).unwrap_or_default();
         self.note(arrived);
         Poll::Ready(Ok(()))
@@ -100,7 +112,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let count = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes));
+        let count = self.heed(written)?;
         self.connection.told();
         Poll::Ready(Ok(count))
     }
@@ -110,7 +123,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let count = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, slices))?;
+        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, slices));
+        let count = self.heed(written)?;
         self.connection.told();
         Poll::Ready(Ok(count))
     }
@@ -119,13 +133,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         self.stream.is_write_vectored()
     }
 
+    /// Hyper only flushes what it has written whole.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = ready!(Pin::new(&mut self.stream).poll_flush(cx));
+        self.heed(flushed)?;
+        self.delivery.flushed();
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.is_shut {
-            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+            let shut = ready!(Pin::new(&mut self.stream).poll_shutdown(cx));
+            self.heed(shut)?;
             self.is_shut = true;
             self.connection.enter(Phase::Lingering);
         }

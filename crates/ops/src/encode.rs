@@ -1,10 +1,10 @@
 //! Answers, from what the store and the daemon know.
 
-use bruri_domain::{Author, Cursor};
-use bruri_store::{FileEntry, Standing, VersionEntry};
+use bruri_domain::{Author, Cursor, Dot, FileId, LogId};
+use bruri_store::{ConflictEntry, ConflictHead, FileEntry, Standing, Store, VersionEntry};
 use bruri_wire::{
     Timestamp,
-    proto::{history::v1 as history, site::v1 as site},
+    proto::{conflict::v1 as conflict, history::v1 as history, site::v1 as site},
 };
 
 use crate::{Ops, facts::Facts};
@@ -23,12 +23,33 @@ pub(crate) fn file(entry: FileEntry) -> history::File {
     history::File {
         conflict: entry.state.is_conflict(),
         heads: u32::try_from(heads).unwrap_or(u32::MAX),
-        id: Some(history::FileId {
-            realm: entry.file.realm.to_string(),
-            name: entry.file.name.to_string(),
-        }),
+        id: Some(file_id(&entry.file)),
         served: entry.served.map(version),
         confirmed_at: entry.confirmed_micros.map(timestamp),
+    }
+}
+
+fn file_id(file: &FileId) -> history::FileId {
+    history::FileId { realm: file.realm.to_string(), name: file.name.to_string() }
+}
+
+pub(crate) fn conflict(entry: ConflictEntry) -> conflict::Conflict {
+    conflict::Conflict {
+        file: Some(file_id(&entry.file)),
+        number: entry.number,
+        opened_at: Some(timestamp(entry.opened_micros)),
+        head_dots: entry.heads.iter().map(Dot::to_string).collect(),
+        ended_at: entry.end.as_ref().map(|end| timestamp(end.micros)),
+        ended_by_dot: entry.end.map(|end| end.by.to_string()).unwrap_or_default(),
+    }
+}
+
+pub(crate) fn head(head: ConflictHead) -> conflict::Head {
+    let has_body = head.version.version.body.is_some();
+    conflict::Head {
+        body_left_out: has_body && head.content.is_none(),
+        body: head.content.map(Into::into).unwrap_or_default(),
+        version: Some(version(head.version)),
     }
 }
 
@@ -40,6 +61,7 @@ pub(crate) fn version(entry: VersionEntry) -> history::Version {
         standing: standing(entry.standing).into(),
         body_sha256: body.map(|body| body.sha256.to_string()).unwrap_or_default(),
         body_bytes: body.map_or(0, |body| body.bytes),
+        pruned: entry.pruned,
         ..history::Version::default()
     };
     match entry.version.author {
@@ -72,15 +94,22 @@ pub(crate) fn site_status(ops: &Ops, facts: Facts) -> site::GetStatusResponse {
         deployment: ops.about.deployment.clone(),
         release: ops.about.release.clone(),
         started_at: Some(timestamp(ops.about.started_micros)),
-        logs: facts.vector.iter().map(log).collect(),
+        logs: facts.vector.iter().map(|cursor| log(cursor, &ops.store)).collect(),
         peers: facts.peers,
         files: facts.counts.files,
         database_bytes: facts.counts.database_bytes.unwrap_or(0),
     }
 }
 
-fn log(cursor: &Cursor) -> site::Log {
+fn log(cursor: &Cursor, store: &Store) -> site::Log {
+    let id = &cursor.log.id;
+    let continues = cursor.log.predecessor.map(|end| {
+        let log = LogId { site: id.site.clone(), epoch: end.epoch };
+        Dot { log, sequence: end.sequence }.to_string()
+    });
     site::Log {
+        open: store.appends_to(id),
+        continues: continues.unwrap_or_default(),
         site: cursor.log.id.site.to_string(),
         epoch: cursor.log.id.epoch.to_string(),
         kind: cursor.log.kind.to_string(),

@@ -1,6 +1,6 @@
 //! Putting an older version back: a new version with the old body (law 2).
 
-use bruri_domain::{Author, Dot, DotRef, FileId};
+use bruri_domain::{Author, DotRef, FileId};
 use bruri_store::{Backup, Outcome, StoreError, VersionEntry};
 
 use crate::Ops;
@@ -11,6 +11,18 @@ pub(crate) struct Restored {
     pub(crate) version: VersionEntry,
     /// A version was made.
     pub(crate) appended: bool,
+}
+
+/// Appends a version with the body of one of the heads of a file that is in conflict. It covers them all, and so
+/// ends the conflict.
+pub(crate) async fn choose(
+    ops: &Ops,
+    file: &FileId,
+    dot: &DotRef,
+    operator: String,
+) -> Result<Restored, StoreError> {
+    let head = ops.store.head_in_conflict(file, dot).await?;
+    restore(ops, file, &DotRef::from(&head), operator).await
 }
 
 /// Appends a version with the body of an older one, or a deletion where the older one is a deletion.
@@ -29,7 +41,7 @@ pub(crate) async fn restore(
         Outcome::Created | Outcome::Replaced | Outcome::Removed => true,
         Outcome::Confirmed | Outcome::NotThere => false,
     };
-    let now = committed.dot.as_ref().map(exactly);
+    let now = committed.dot.as_ref().map(DotRef::from);
     // Should this fail, the restore stands, and asking again finds that it is there already.
     let (version, _) = ops.store.version(file, now.as_ref()).await?;
     tracing::info!(
@@ -42,12 +54,4 @@ pub(crate) async fn restore(
         "an operator put a version back"
     );
     Ok(Restored { version, appended })
-}
-
-fn exactly(dot: &Dot) -> DotRef {
-    DotRef {
-        site: dot.log.site.clone(),
-        epoch_prefix: dot.log.epoch.to_string(),
-        sequence: dot.sequence,
-    }
 }

@@ -9,14 +9,18 @@ use tonic::Status;
 /// about it; the causes go to the log.
 pub fn status(error: &StoreError) -> Status {
     match error {
-        StoreError::UnknownFile(_) | StoreError::UnknownVersion { .. } => {
-            Status::not_found(error.to_string())
-        }
+        StoreError::UnknownFile(_)
+        | StoreError::UnknownVersion { .. }
+        | StoreError::UnknownConflict(_) => Status::not_found(error.to_string()),
         StoreError::AmbiguousDot { .. } => Status::invalid_argument(error.to_string()),
         StoreError::BodyGone(_)
+        | StoreError::NoConflict(_)
+        | StoreError::NoHead { .. }
         | StoreError::AnotherSite { .. }
         | StoreError::AnotherKey
-        | StoreError::TooManyLogs(_) => Status::failed_precondition(error.to_string()),
+        | StoreError::TooManyLogs(_)
+        | StoreError::BranchTooLong { .. }
+        | StoreError::NotThere(_) => Status::failed_precondition(error.to_string()),
         StoreError::Migrate(_) => {
             tracing::error!(error = error as &dyn Error, "answering FAILED_PRECONDITION");
             Status::failed_precondition(error.to_string())
@@ -30,6 +34,7 @@ pub fn status(error: &StoreError) -> Status {
             try_again(error)
         }
         StoreError::Busy
+        | StoreError::BodyAbsent(_)
         | StoreError::CommitFailed
         | StoreError::LookupFailed
         | StoreError::Stopping => try_again(error),

@@ -1,16 +1,16 @@
 //! What is believed of a batch: nothing that does not follow our cursor and hash to what it says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bruri_domain::{
-    Cursor, DeploymentKey, Envelope, RecordKind, Sha256, Version,
+    Body, Cursor, DeploymentKey, Envelope, RecordKind, Sha256, Version,
     limits::{FILE_BYTES_MAX, PAGE_RECORDS_MAX, PAYLOAD_BYTES_MAX},
 };
 use bruri_store::{Incoming, IncomingBatch};
 use bruri_wire::{
     proto::replication::v1 as proto,
     record::{InvalidRecord, RawRecord, decode_envelope, decode_version},
-    replication::{InvalidMessage, chain},
+    replication::{InvalidMessage, chain, invalid},
 };
 use bytes::Bytes;
 
@@ -21,7 +21,7 @@ pub(crate) enum InvalidBatch {
     Gap { first: u64, expected: u64 },
     #[error("the batch has {0} records, expected 1 to {PAGE_RECORDS_MAX}")]
     Size(usize),
-    #[error("the batch has {bodies} bodies for {records} records")]
+    #[error("the batch has or lacks {bodies} bodies for {records} records")]
     Bodies { bodies: usize, records: usize },
     #[error("record {sequence}: {problem}")]
     Record { sequence: u64, problem: InvalidRecord },
@@ -79,10 +79,11 @@ pub(crate) fn check(
     if count == 0 || count as u64 > PAGE_RECORDS_MAX {
         return Err(InvalidBatch::Size(count));
     }
-    if batch.bodies.len() > count {
-        return Err(InvalidBatch::Bodies { bodies: batch.bodies.len(), records: count });
+    let named = batch.bodies.len().saturating_add(batch.absent_bodies.len());
+    if named > count {
+        return Err(InvalidBatch::Bodies { bodies: named, records: count });
     }
-    let bodies = bodies(batch.bodies)?;
+    let bodies = Bodies::check(batch.bodies, &batch.absent_bodies)?;
     let known = usize::try_from(expected.saturating_sub(batch.first_sequence)).unwrap_or(count);
     let (mut to, mut records) = (from.clone(), Vec::with_capacity(count));
     for entry in batch.entries.into_iter().skip(known) {
@@ -93,28 +94,51 @@ pub(crate) fn check(
     if to.chain != chain(&batch.chain, "batch.chain")? {
         return Err(InvalidBatch::Chain(to.sequence));
     }
-    Ok(IncomingBatch { from: from.clone(), to, bodies: named(bodies, &records), records })
+    let Bodies { here, absent } = bodies.named_by(&records);
+    Ok(IncomingBatch { from: from.clone(), to, records, bodies: here, absent })
 }
 
-fn bodies(contents: Vec<Bytes>) -> Result<BTreeMap<Sha256, Bytes>, InvalidBatch> {
-    if contents.iter().any(|content| content.len() > FILE_BYTES_MAX) {
-        return Err(InvalidBatch::BodySize);
+/// What a batch has of the bodies that its records name.
+struct Bodies {
+    here: BTreeMap<Sha256, Bytes>,
+    /// Those that the supplier says it has no more.
+    absent: BTreeSet<Sha256>,
+}
+
+impl Bodies {
+    fn check(contents: Vec<Bytes>, absent: &[Vec<u8>]) -> Result<Self, InvalidBatch> {
+        if contents.iter().any(|content| content.len() > FILE_BYTES_MAX) {
+            return Err(InvalidBatch::BodySize);
+        }
+        let here: BTreeMap<_, _> =
+            contents.into_iter().map(|content| (Sha256::of(&content), content)).collect();
+        let absent = absent.iter().map(|hash| Sha256::from_slice(hash));
+        let absent: Option<BTreeSet<_>> = absent.collect();
+        let mut absent = absent.ok_or(invalid("batch.absent_bodies"))?;
+        absent.retain(|hash| !here.contains_key(hash));
+        Ok(Self { here, absent })
     }
-    Ok(contents.into_iter().map(|content| (Sha256::of(&content), content)).collect())
-}
 
-/// Without the bodies that no record names.
-fn named(mut bodies: BTreeMap<Sha256, Bytes>, records: &[Incoming]) -> BTreeMap<Sha256, Bytes> {
-    let names: std::collections::BTreeSet<Sha256> =
-        records.iter().filter_map(|r| r.version.as_ref()?.body).map(|body| body.sha256).collect();
-    bodies.retain(|hash, _| names.contains(hash));
-    bodies
+    /// Whether the batch has it, or is excused.
+    fn answer_for(&self, body: &Body) -> bool {
+        self.absent.contains(&body.sha256)
+            || self.here.get(&body.sha256).is_some_and(|c| c.len() as u64 == body.bytes)
+    }
+
+    /// Without those that no record names.
+    fn named_by(mut self, records: &[Incoming]) -> Self {
+        let bodies = records.iter().filter_map(|record| record.version.as_ref()?.body);
+        let names: BTreeSet<Sha256> = bodies.map(|body| body.sha256).collect();
+        self.here.retain(|hash, _| names.contains(hash));
+        self.absent.retain(|hash| names.contains(hash));
+        self
+    }
 }
 
 fn record(
     entry: proto::Entry,
     sequence: u64,
-    bodies: &BTreeMap<Sha256, Bytes>,
+    bodies: &Bodies,
     key: &DeploymentKey,
 ) -> Result<Incoming, InvalidBatch> {
     let invalid = |problem| InvalidBatch::Record { sequence, problem };
@@ -143,7 +167,7 @@ fn record(
 fn fits(
     envelope: &Envelope,
     version: &Version,
-    bodies: &BTreeMap<Sha256, Bytes>,
+    bodies: &Bodies,
     key: &DeploymentKey,
 ) -> Result<(), Problem> {
     if envelope.kind != version.kind() {
@@ -152,10 +176,7 @@ fn fits(
     if envelope.subject != Some(key.subject_hash(version.file.subject())) {
         return Err(Problem::Subject);
     }
-    let has_body = |body: &bruri_domain::Body| {
-        bodies.get(&body.sha256).is_some_and(|content| content.len() as u64 == body.bytes)
-    };
-    if version.body.as_ref().is_some_and(|body| !has_body(body)) {
+    if version.body.as_ref().is_some_and(|body| !bodies.answer_for(body)) {
         return Err(Problem::Body);
     }
     Ok(())

@@ -1,32 +1,33 @@
 //! gRPC between sites: supply logs, consume logs.
 //!
-//! A consumer per peer pulls the peer's own logs and keeps the cursors; the supplier keeps nothing but a
-//! few pages per stream, so that a slow or dead peer costs the others nothing. Read in this order:
-//! [`tls`] (who a peer is), `hello` (whether we understand each other), `batch` (what is believed of what
-//! it sends), `supplier` and `supply`, `consumer`, `session` and `intake`, and [`status`].
+//! [`engine`] decides everything and does nothing; [`store`] is what it needs of a store, `driver` runs it,
+//! `dial` and `serve` are the two sides of a connection, `batch` says what is believed of what a peer sends, and
+//! [`tls`] who a peer is.
 
-mod backoff;
 mod batch;
-mod consumer;
-mod hello;
-mod intake;
+mod dial;
+mod driver;
+pub mod engine;
+mod fork;
 mod metrics;
-mod session;
+mod serve;
 pub mod status;
-mod subscription;
-mod supplier;
-mod supply;
+pub mod store;
 pub mod tls;
-mod vector;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use bruri_store::Store;
-use tokio_util::sync::CancellationToken;
+use bruri_store::{Store, StoreError};
+use tokio::time::Instant;
 
+pub use driver::AlreadyRunning;
 pub use status::{PeerState, PeerStatus};
 
-use crate::{status::Peers, tls::Tls, vector::Vector};
+use crate::{
+    driver::{Arrivals, Consumers, Inputs, Reached},
+    engine::{Engine, Identity, io::LinkId},
+    tls::Tls,
+};
 
 /// Replication of one site. Clones share everything.
 #[derive(Clone)]
@@ -37,9 +38,23 @@ pub struct Replication {
 struct Inner {
     store: Store,
     tls: Tls,
-    vector: Vector,
-    peers: Peers,
-    release: &'static str,
+    addresses: Addresses,
+    engine: Mutex<Engine>,
+    began: Instant,
+    inputs: Inputs,
+    /// Taken by who runs the engine.
+    arrivals: Mutex<Option<Arrivals>>,
+    consumers: Consumers,
+    reached: Reached,
+}
+
+/// Where the peers are, host:port, by their links.
+struct Addresses(Vec<String>);
+
+impl Addresses {
+    fn get(&self, link: LinkId) -> Option<String> {
+        self.0.get(usize::try_from(link.0).ok()?).cloned()
+    }
 }
 
 impl Replication {
@@ -50,20 +65,38 @@ impl Replication {
         tls: Tls,
         addresses: &[String],
         release: &'static str,
-    ) -> Result<Self, bruri_store::StoreError> {
-        let vector = Vector::read(&store).await?;
-        let peers = Peers::new(addresses);
-        metrics::observe(&peers, &tls);
-        Ok(Self { inner: Arc::new(Inner { store, tls, vector, peers, release }) })
+    ) -> Result<Self, StoreError> {
+        let identity = Identity {
+            site: store.site().clone(),
+            key_check: store.key().check(),
+            release: release.to_owned(),
+        };
+        let links = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
+        let vector = store::with_open(&store, store.vector().await?);
+        let engine = Engine::new(&identity, vector, links, rand::random());
+        let (inputs, arrivals) = driver::inputs();
+        let inner = Inner {
+            store,
+            tls,
+            addresses: Addresses(addresses.to_vec()),
+            engine: Mutex::new(engine),
+            began: Instant::now(),
+            inputs,
+            arrivals: Mutex::new(Some(arrivals)),
+            consumers: Consumers::default(),
+            reached: Reached::default(),
+        };
+        let replication = Self { inner: Arc::new(inner) };
+        metrics::observe(&replication);
+        Ok(replication)
     }
 
     /// How each peer is, in the order of the configuration.
     pub fn peers(&self) -> Vec<PeerStatus> {
-        self.inner.peers.all()
-    }
-
-    /// Keeps the vector that suppliers look at; run it as a task.
-    pub async fn follow_vector(&self, stop: CancellationToken) {
-        self.inner.vector.follow(&self.inner.store, stop).await;
+        let statuses = self.engine().peers();
+        let addressed = statuses.into_iter().zip(&self.inner.addresses.0);
+        addressed
+            .map(|(status, address)| PeerStatus { address: address.clone(), ..status })
+            .collect()
     }
 }

@@ -5,10 +5,7 @@ use std::sync::LazyLock;
 use bruri_domain::SiteName;
 use opentelemetry::{KeyValue, global, metrics::Counter};
 
-use crate::{
-    status::{PeerState, Peers},
-    tls::Tls,
-};
+use crate::{Replication, status::PeerState};
 
 static APPLIED: LazyLock<Counter<u64>> = LazyLock::new(|| {
     global::meter("bruri")
@@ -18,30 +15,30 @@ static APPLIED: LazyLock<Counter<u64>> = LazyLock::new(|| {
 });
 
 /// Shows lag and link of every peer, and until when our certificate is valid.
-pub(crate) fn observe(peers: &Peers, tls: &Tls) {
+pub(crate) fn observe(replication: &Replication) {
     let meter = global::meter("bruri");
-    let tls = tls.clone();
+    let tls = replication.inner.tls.clone();
     meter
         .i64_observable_gauge("bruri_certificate_not_after_seconds")
         .with_description("Until when this site's certificate is valid, in seconds since 1970")
         .with_callback(move |gauge| gauge.observe(tls.validity().not_after, &[]))
         .build();
-    let shown = peers.clone();
+    let shown = replication.clone();
     meter
         .u64_observable_gauge("bruri_replication_lag_records")
         .with_description("Records that a peer has and this site has not applied")
         .with_callback(move |gauge| {
-            for status in shown.all() {
+            for status in shown.peers() {
                 gauge.observe(status.lag_records, &[peer_label(&status)]);
             }
         })
         .build();
-    let shown = peers.clone();
+    let shown = replication.clone();
     meter
         .u64_observable_gauge("bruri_replication_live")
         .with_description("1 while a peer's records arrive as they are written")
         .with_callback(move |gauge| {
-            for status in shown.all() {
+            for status in shown.peers() {
                 let live = u64::from(status.state == PeerState::Live);
                 gauge.observe(live, &[peer_label(&status)]);
             }
@@ -54,6 +51,6 @@ fn peer_label(status: &crate::PeerStatus) -> KeyValue {
     KeyValue::new("peer", name.to_owned())
 }
 
-pub(crate) fn applied(site: &SiteName, records: usize) {
-    APPLIED.add(records as u64, &[KeyValue::new("peer", site.to_string())]);
+pub(crate) fn applied(site: &SiteName, records: u64) {
+    APPLIED.add(records, &[KeyValue::new("peer", site.to_string())]);
 }

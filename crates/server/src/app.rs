@@ -17,7 +17,9 @@ use crate::lifecycle::{EarlyEnd, Tasks, run_until, watch_signals};
 use crate::listen;
 use crate::metrics_server::serve_metrics;
 use crate::postgres::Postgres;
-use crate::services::{Listeners, Services, load_tls, open_store, poll_changes};
+use crate::services::{
+    Listeners, Services, count_conflicts, keep_witness, load_tls, open_store, poll_changes,
+};
 use crate::telemetry::{LogLevel, Telemetry};
 
 /// How long tasks may take to end; Postgres has the rest of the 10 s that a stop may take.
@@ -120,7 +122,9 @@ impl Site {
         let pool = bruri_store::connect(options, config.database.pool_max).await;
         let pool = pool.context("connect to the database")?;
         let store = open_store(config, pool.clone()).await?;
+        keep_witness(&store, data_dir.path(), tasks).await?;
         poll_changes(&store, postgres.is_some(), tasks);
+        count_conflicts(&store, tasks);
         let services = Services::start(config, store, tls, tasks).await?;
         services.serve(listeners, readiness, tasks)?;
         Ok(pool)

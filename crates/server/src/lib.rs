@@ -1,7 +1,7 @@
 //! brurid, the daemon a branch runs: configuration, private Postgres, telemetry, wiring, lifecycle.
 //!
 //! Read in this order: [`config`] (what an operator sets), [`app`] (what runs and in which order), `services` (how
-//! store, edge, replication and operators are joined),
+//! store, edge, replication and operators are joined), `retention`,
 //! [`lifecycle`] (when it stops), [`data_dir`] and [`postgres`] (where the data is), [`listen`],
 //! [`telemetry`] and [`metrics_server`] (what is seen of it), [`check`] (what is wrong before a
 //! start), [`clock`].
@@ -17,5 +17,6 @@ pub mod lifecycle;
 pub mod listen;
 pub mod metrics_server;
 pub mod postgres;
+mod retention;
 mod services;
 pub mod telemetry;

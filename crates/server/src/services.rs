@@ -1,6 +1,6 @@
 //! The services of a site: store, edge, replication and operators, joined and started as tasks.
 
-use std::{net::UdpSocket, sync::Arc, time::Duration};
+use std::{net::UdpSocket, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use bruri_domain::Clock as _;
@@ -19,8 +19,12 @@ use bruri_wire::proto::site::v1 as proto;
 use sqlx::PgPool;
 use tokio::{net::TcpListener, sync::watch};
 
-use crate::{clock::SystemClock, config::Config, deployment_key, lifecycle::Tasks, listen};
+use crate::{
+    clock::SystemClock, config::Config, deployment_key, lifecycle::Tasks, listen, retention,
+};
 
+/// What was committed, beside the database: see the store's `witness.rs`.
+const WITNESS_FILE: &str = "witness";
 const RELEASE: &str = env!("CARGO_PKG_VERSION");
 /// Tasks that answer look-ups: while one waits for the database the other gathers the next group.
 const READERS: usize = 2;
@@ -96,6 +100,23 @@ pub(crate) async fn open_store(config: &Config, pool: PgPool) -> anyhow::Result<
     }
 }
 
+/// Has the store keep its witness of commits in the data directory, and hold an older one against the
+/// database, before anything is numbered.
+pub(crate) async fn keep_witness(
+    store: &Store,
+    data_dir: &Path,
+    tasks: &Tasks,
+) -> anyhow::Result<()> {
+    let kept = store.keep_witness(&data_dir.join(WITNESS_FILE)).await;
+    kept.context("hold the witness of commits against the database")?;
+    let (store, stop) = (store.clone(), tasks.stop());
+    tasks.spawn("witness", async move {
+        store.sync_witness(stop).await;
+        Ok(())
+    });
+    Ok(())
+}
+
 /// What the services share.
 pub(crate) struct Services {
     store: Store,
@@ -106,8 +127,8 @@ pub(crate) struct Services {
 }
 
 impl Services {
-    /// Starts what works in the background: the committer, the readers, and replication if there are
-    /// certificates.
+    /// Starts what works in the background: the committer, the readers, retention, and replication if there
+    /// are certificates.
     pub(crate) async fn start(
         config: &Config,
         store: Store,
@@ -115,7 +136,12 @@ impl Services {
         tasks: &Tasks,
     ) -> anyhow::Result<Self> {
         let (commits, committer) = Committer::new(store.clone());
-        // Both end when the edge and the operators' services have dropped their ends.
+        let writer = committer.writer();
+        // All of them end when the edge and the operators' services have dropped their ends.
+        tasks.spawn("remembered", async move {
+            writer.run().await;
+            Ok(())
+        });
         tasks.spawn("committer", async move {
             committer.run().await;
             Ok(())
@@ -128,6 +154,11 @@ impl Services {
                 Ok(())
             });
         }
+        let (pruned, stop) = (store.clone(), tasks.stop());
+        tasks.spawn("retention", async move {
+            retention::run(pruned, stop).await;
+            Ok(())
+        });
         let deployment = tls.as_ref().map(|tls| tls.ours().deployment.clone()).unwrap_or_default();
         let replication = match tls {
             Some(tls) => Some(start_replication(config, &store, tls, tasks).await?),
@@ -194,6 +225,15 @@ pub(crate) fn poll_changes(store: &Store, is_private: bool, tasks: &Tasks) {
     });
 }
 
+/// Counts open conflicts for the metrics; ends with the stop.
+pub(crate) fn count_conflicts(store: &Store, tasks: &Tasks) {
+    let (store, stop) = (store.clone(), tasks.stop());
+    tasks.spawn("conflicts", async move {
+        store.count_conflicts(stop).await;
+        Ok(())
+    });
+}
+
 async fn start_replication(
     config: &Config,
     store: &Store,
@@ -207,17 +247,11 @@ async fn start_replication(
     let replication = Replication::new(store.clone(), tls, &others, RELEASE)
         .await
         .context("start replication")?;
-    let (following, stop) = (replication.clone(), tasks.stop());
-    tasks.spawn("vector", async move {
-        following.follow_vector(stop).await;
-        Ok(())
-    });
-    for (address, consumer) in replication.consumers(&tasks.stop()) {
-        tasks.spawn(format!("consumer {address}"), async move {
-            consumer.await;
-            Ok(())
-        });
+    if !others.is_empty() {
+        store.wait_for_peers();
     }
+    let (running, stop) = (replication.clone(), tasks.stop());
+    tasks.spawn("replication", async move { Ok(running.run(stop).await?) });
     Ok(replication)
 }
 

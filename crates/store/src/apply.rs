@@ -11,9 +11,11 @@ use bytes::Bytes;
 use crate::{
     Store, StoreError,
     bodies::{Packed, pack},
-    files::{self, States},
-    logs,
+    files::{self, Locking, States},
+    logs, metrics,
+    noticed::Noticed,
     records::{self, NumberedRecord, VersionColumns, Writing},
+    wanted,
 };
 
 /// A run of records of one log whose hashes were checked, with the bodies they name.
@@ -27,6 +29,8 @@ pub struct IncomingBatch {
     pub records: Vec<Incoming>,
     /// Bodies by hash; one that the database has need not be here.
     pub bodies: BTreeMap<Sha256, Bytes>,
+    /// Hashes of bodies that records name and the peer has no more.
+    pub absent: BTreeSet<Sha256>,
 }
 
 /// One record of a batch.
@@ -81,8 +85,11 @@ impl Store {
     async fn try_apply(&self, batch: &IncomingBatch, packed: &Bodies) -> Result<(), ApplyError> {
         let mut transaction = self.pool().begin().await.map_err(StoreError::from)?;
         let names: Vec<FileId> = files_of(batch).into_iter().collect();
-        let mut states = files::lock(&mut transaction, &names, &names).await?;
-        let records = merge(batch, &mut states);
+        let (mut states, _) = files::lock(&mut transaction, &Locking::of(&names, &names)).await?;
+        let here = wanted::keep_present(&mut transaction, &batch.absent).await?;
+        let absent: BTreeSet<Sha256> = batch.absent.difference(&here).copied().collect();
+        let mut noticed = Noticed::default();
+        let records = merge(batch, &absent, &mut states, &mut noticed);
         let Some(log) = logs::move_cursor(&mut transaction, &batch.from, &batch.to).await? else {
             return Err(ApplyError::CursorMoved(batch.from.log.id.clone()));
         };
@@ -90,7 +97,10 @@ impl Store {
         let bodies = still_named(packed, &records);
         let writing = Writing { log, records: &records, bodies: &bodies, states: &states };
         records::write(&mut transaction, &writing).await?;
+        noticed.write(&mut transaction, self.inner.clock.now_micros()).await?;
+        wanted::want(&mut transaction, log, &records, &states).await?;
         transaction.commit().await.map_err(StoreError::from)?;
+        metrics::conflicts_opened(noticed.opened());
         self.inner.wakeups.wake();
         Ok(())
     }
@@ -103,7 +113,12 @@ fn files_of(batch: &IncomingBatch) -> BTreeSet<FileId> {
 
 /// Merges each version into its file's state, in the order of the log. A damaged state stays as it is,
 /// to be rebuilt from the records, which are stored all the same: it costs its own file, not the log.
-fn merge(batch: &IncomingBatch, states: &mut States) -> Vec<NumberedRecord> {
+fn merge(
+    batch: &IncomingBatch,
+    absent: &BTreeSet<Sha256>,
+    states: &mut States,
+    noticed: &mut Noticed,
+) -> Vec<NumberedRecord> {
     let (mut sequence, mut chain) = (batch.from.sequence, batch.from.chain);
     let mut records = Vec::with_capacity(batch.records.len());
     for incoming in &batch.records {
@@ -114,10 +129,10 @@ fn merge(batch: &IncomingBatch, states: &mut States) -> Vec<NumberedRecord> {
             let state =
                 states.entry(version.file.clone()).or_insert_with(|| Ok(FileState::default()));
             state.as_mut().map_or(Applied::Superseded, |state| {
-                state.apply(&dot, incoming.envelope.generation, version)
+                noticed.apply(state, &dot, (incoming.envelope.generation, version))
             })
         });
-        let (raw, version) = kept(incoming, applied);
+        let (raw, version) = kept(incoming, absent, applied);
         records.push(NumberedRecord { sequence, chain, raw, version });
     }
     records
@@ -142,7 +157,11 @@ fn still_named(packed: &Bodies, records: &[NumberedRecord]) -> Bodies {
     found.map(|(hash, body)| (*hash, body.clone())).collect()
 }
 
-fn kept(incoming: &Incoming, applied: Applied) -> (RawRecord, Option<VersionColumns>) {
+fn kept(
+    incoming: &Incoming,
+    absent: &BTreeSet<Sha256>,
+    applied: Applied,
+) -> (RawRecord, Option<VersionColumns>) {
     let mut raw = incoming.raw.clone();
     if applied == Applied::Erased {
         // Only its place in the log is kept.
@@ -153,6 +172,7 @@ fn kept(incoming: &Incoming, applied: Applied) -> (RawRecord, Option<VersionColu
         file: version.file.clone(),
         stamp_micros: version.stamp.micros,
         body: version.body,
+        pruned: version.body.is_some_and(|body| absent.contains(&body.sha256)),
     });
     (raw, version)
 }

@@ -1,6 +1,6 @@
 //! Numbers and hashes between Rust and columns.
 
-use bruri_domain::{Chain, Epoch, LogKind, Sha256};
+use bruri_domain::{Body, Chain, Epoch, LogKind, Sha256};
 
 use crate::StoreError;
 
@@ -26,6 +26,17 @@ impl Row<'_> {
 
     pub(crate) fn chain(self, column: &'static str, value: &[u8]) -> Result<Chain, StoreError> {
         self.sha256(column, value).map(Chain)
+    }
+
+    /// A body that is named and there.
+    pub(crate) fn body(
+        self,
+        sha256: Option<&[u8]>,
+        bytes: Option<i32>,
+    ) -> Result<Option<Body>, StoreError> {
+        let Some((sha256, bytes)) = sha256.zip(bytes) else { return Ok(None) };
+        let sha256 = self.sha256("body", sha256)?;
+        Ok(Some(Body { sha256, bytes: self.number("bytes", bytes.into())? }))
     }
 
     pub(crate) fn kind(self, value: i16) -> Result<LogKind, StoreError> {

@@ -11,11 +11,13 @@ use bruri_domain::{
 };
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     Store, StoreError,
     bodies::{Packed, pack},
     metrics,
+    remembered::Writer,
 };
 
 /// A version that a phone or an operator wants to be stored.
@@ -67,6 +69,8 @@ pub struct Committer {
     queue: mpsc::Receiver<Waiting>,
     /// Taken from the queue, but too large for the last group.
     carried: VecDeque<Waiting>,
+    /// Tells the writer of what phones had seen that no more comes.
+    closed: DropGuard,
 }
 
 /// A backup that waits for its group.
@@ -93,8 +97,7 @@ impl Commits {
         let content = backup.content.take();
         let body = content.as_deref().map(Body::of);
         let packed = content.as_deref().map(pack).transpose()?;
-        let micros = store.inner.issuer.issue(store.inner.clock.now_micros());
-        let stamp = Stamp { micros, trusted: true };
+        let stamp = store.stamp();
         let random = rand::random();
         let waiting = Waiting { backup, random, stamp, body, packed, answer, _room: room };
         self.queue.try_send(waiting).map_err(|error| match error {
@@ -116,7 +119,15 @@ impl Committer {
     pub fn new(store: Store) -> (Commits, Self) {
         let (sender, queue) = mpsc::channel(COMMIT_QUEUE_MAX);
         let room = Arc::new(Semaphore::new(COMMIT_QUEUE_BYTES_MAX));
-        (Commits { queue: sender, room }, Self { store, queue, carried: VecDeque::new() })
+        let closed = CancellationToken::new().drop_guard();
+        let committer = Self { store, queue, carried: VecDeque::new(), closed };
+        (Commits { queue: sender, room }, committer)
+    }
+
+    /// Who writes what phones had seen; there is one for a store. Whoever notes something else than
+    /// commits must have done so when the last [`Commits`] is dropped.
+    pub fn writer(&self) -> Writer {
+        Writer { store: self.store.clone(), closed: self.closed.token().clone() }
     }
 
     /// Commits group after group until every [`Commits`] is dropped and the queue is empty.

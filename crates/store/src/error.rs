@@ -1,6 +1,6 @@
 //! What can go wrong, by what the caller can do about it.
 
-use bruri_domain::{Dot, FileId, SiteName};
+use bruri_domain::{Dot, FileId, LogId, SiteName, limits::FORK_RECORDS_MAX};
 
 /// Why the store could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -22,9 +22,26 @@ pub enum StoreError {
         /// What was asked for.
         dot: String,
     },
+    /// The file has no such conflict, or never had one.
+    #[error("nothing is known of such a conflict of file {0}")]
+    UnknownConflict(FileId),
+    /// The file has no heads with different bodies.
+    #[error("file {0} is in no conflict")]
+    NoConflict(FileId),
+    /// The version is no head of the file.
+    #[error("{dot} is no head of file {file}: look again which versions are in conflict")]
+    NoHead {
+        /// The file.
+        file: FileId,
+        /// What was asked for.
+        dot: String,
+    },
     /// The version is known, its body is not kept any more.
     #[error("the body of {0} is no longer kept")]
     BodyGone(Dot),
+    /// A head's body is not here; what is here must not be served for it.
+    #[error("the body of {0} is not here yet: it is asked for at other sites")]
+    BodyAbsent(Dot),
     /// More waits already than this site works off.
     #[error("too many requests wait for the database")]
     Busy,
@@ -48,6 +65,20 @@ pub enum StoreError {
     /// More logs than one deployment has.
     #[error("more than {0} logs are known already: retire sites that are gone")]
     TooManyLogs(usize),
+    /// A branch of a log is to be set back that was never set back before, and is too long.
+    #[error(
+        "{log}: a branch of {records} records forked from what peers hold; more than {FORK_RECORDS_MAX} \
+         are not moved by themselves: ask for help, nothing is lost meanwhile"
+    )]
+    BranchTooLong {
+        /// The log.
+        log: LogId,
+        /// How long the branch is.
+        records: u64,
+    },
+    /// A log is not, or no longer, as it is to be set back.
+    #[error("{0} cannot be set back to that place")]
+    NotThere(LogId),
     /// What the database holds breaks a rule; somebody or something changed it.
     #[error("table {table}, row {row}: column {column} is damaged")]
     Corrupt {
@@ -80,9 +111,33 @@ pub enum StoreError {
 
 impl StoreError {
     /// Whether trying the whole transaction again may help: a deadlock or a serialization failure,
-    /// which databases other than Postgres answer as a matter of course.
+    /// which databases other than Postgres answer as a matter of course; or a body that was here when it was
+    /// to be written, and that retention deleted before its record was.
     pub(crate) fn is_transient(&self) -> bool {
         let Self::Database(sqlx::Error::Database(error)) = self else { return false };
         matches!(error.code().as_deref(), Some("40001" | "40P01"))
+            || error.constraint() == Some("record_body")
+    }
+
+    /// Whether the connection was lost, or led to a database that is starting, stopping or takes no
+    /// writes: the next one may lead to another database.
+    pub(crate) fn is_of_connection(&self) -> bool {
+        match self {
+            Self::Database(sqlx::Error::Database(error)) => {
+                let code = error.code().unwrap_or_default();
+                CONNECTION_CODES.iter().any(|class| code.starts_with(class))
+            }
+            Self::Database(
+                sqlx::Error::Io(_)
+                | sqlx::Error::Tls(_)
+                | sqlx::Error::Protocol(_)
+                | sqlx::Error::PoolTimedOut
+                | sqlx::Error::WorkerCrashed,
+            ) => true,
+            _ => false,
+        }
     }
 }
+
+/// Connection exceptions, an operator's intervention, and a transaction that must not write: a standby.
+const CONNECTION_CODES: [&str; 3] = ["08", "57P", "25006"];

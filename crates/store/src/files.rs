@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use bruri_domain::{FileId, FileName, FileState, RealmId, Sha256};
+use bruri_domain::{FileId, FileName, FileState, PhoneKey, RealmId, Sha256};
 use bruri_wire::record::{decode_state, encode_state};
 use sqlx::PgConnection;
 
-use crate::{StoreError, columns::Row};
+use crate::{
+    StoreError,
+    columns::Row,
+    remembered::{Known, remembered},
+};
 
 /// States of files under lock, by file. A damaged one is held as its error, so that it costs its own
 /// file and no other.
@@ -45,21 +49,39 @@ fn checksum(file: &FileId, state: &[u8]) -> Sha256 {
     Sha256::of_parts([realm.as_bytes(), b"\0", name.as_bytes(), b"\0", state])
 }
 
-/// Locks the rows of these files, which the caller has sorted. Those among them that are to be `made`
-/// if they are missing are made first, then all are locked, both in the order of files: so two
-/// transactions never wait for each other.
-pub(crate) async fn lock(
-    transaction: &mut PgConnection,
-    files: &[FileId],
-    made: &[FileId],
-) -> Result<States, StoreError> {
-    if !made.is_empty() {
-        create_missing(&mut *transaction, made).await?;
-    }
-    lock_present(transaction, files).await
+/// Which rows to lock.
+pub(crate) struct Locking<'a> {
+    /// The files, sorted.
+    pub(crate) files: &'a [FileId],
+    /// Who writes each of them, where it is a phone; may be empty.
+    pub(crate) phones: &'a [Option<PhoneKey>],
+    /// Those among the files that are to be made where they are missing, sorted.
+    pub(crate) made: &'a [FileId],
+    /// What was remembered of phones then or before counts no more.
+    pub(crate) expired_micros: i64,
 }
 
-fn key_columns(files: &[FileId]) -> (Vec<&str>, Vec<&str>) {
+impl<'a> Locking<'a> {
+    /// Only the rows of these files, sorted, of which some are `made`; nobody writes them.
+    pub(crate) fn of(files: &'a [FileId], made: &'a [FileId]) -> Self {
+        Self { files, phones: &[], made, expired_micros: 0 }
+    }
+}
+
+/// Locks the rows of files and reads what is remembered of their phones. Rows are made first, then all
+/// are locked, both in the order of files: so two transactions never wait for each other.
+pub(crate) async fn lock(
+    transaction: &mut PgConnection,
+    locking: &Locking<'_>,
+) -> Result<(States, Known), StoreError> {
+    if !locking.made.is_empty() {
+        create_missing(&mut *transaction, locking.made).await?;
+    }
+    lock_present(transaction, locking).await
+}
+
+/// The keys of files, for `unnest`.
+pub(crate) fn key_columns(files: &[FileId]) -> (Vec<&str>, Vec<&str>) {
     files.iter().map(|file| (file.realm.as_str(), file.name.as_str())).unzip()
 }
 
@@ -93,27 +115,69 @@ async fn create_missing(
 
 async fn lock_present(
     transaction: &mut PgConnection,
-    files: &[FileId],
-) -> Result<States, StoreError> {
-    let (realms, names) = key_columns(files);
+    locking: &Locking<'_>,
+) -> Result<(States, Known), StoreError> {
+    let (realms, names) = key_columns(locking.files);
+    let phones: Vec<Option<&str>> =
+        locking.phones.iter().map(|phone| Some(phone.as_ref()?.as_str())).collect();
     let rows = sqlx::query!(
-        "select f.realm, f.name, f.state, f.checksum
-           from unnest($1::text[], $2::text[]) as wanted (realm, name)
+        r#"select f.realm, f.name, f.state, f.checksum,
+                  r.phone as "phone?", r.generation as "generation?", r.context as "context?"
+           from unnest($1::text[], $2::text[], $3::text[]) as wanted (realm, name, phone)
            join file f on f.realm = wanted.realm and f.name = wanted.name
+           left join remembered r on r.realm = wanted.realm and r.name = wanted.name
+                                 and r.phone = wanted.phone and r.noted_micros > $4
           order by f.realm, f.name
-            for update of f",
+            for update of f"#,
         &realms as _,
         &names as _,
+        &phones as _,
+        locking.expired_micros,
     )
     .fetch_all(transaction)
     .await?;
-    rows.into_iter()
-        .map(|row| {
-            let file = file_id(&row.realm, &row.name)?;
-            let state = state_of(&file, &row.state, &row.checksum);
-            Ok((file, state))
-        })
-        .collect()
+    let (mut states, mut known) = (States::new(), Known::new());
+    for row in rows {
+        let file = file_id(&row.realm, &row.name)?;
+        let found = row.phone.and_then(|_| remembered(row.generation, row.context.as_deref()));
+        if let Some(found) = found {
+            known.insert(file.clone(), found);
+        }
+        let state = state_of(&file, &row.state, &row.checksum);
+        states.insert(file, state);
+    }
+    Ok((states, known))
+}
+
+/// Writes states of files whose rows are locked.
+pub(crate) async fn write(
+    transaction: &mut PgConnection,
+    states: &[(FileId, FileState)],
+) -> Result<(), StoreError> {
+    let files: Vec<FileId> = states.iter().map(|(file, _)| file.clone()).collect();
+    let (realms, names) = key_columns(&files);
+    let rows: Vec<StateRow> = states.iter().map(|(file, state)| row_of(file, state)).collect();
+    let states: Vec<&[u8]> = rows.iter().map(|row| row.state.as_slice()).collect();
+    let checksums: Vec<&[u8]> = rows.iter().map(|row| row.checksum.as_bytes()).collect();
+    let served: Vec<Option<&[u8]>> =
+        rows.iter().map(|row| row.served_body.as_ref().map(Sha256::as_bytes)).collect();
+    sqlx::query!(
+        "update file
+            set state = new.state, checksum = new.checksum, served_body = new.served_body,
+                confirmed_micros = case when file.served_body = new.served_body
+                                        then file.confirmed_micros end
+           from unnest($1::text[], $2::text[], $3::bytea[], $4::bytea[], $5::bytea[])
+                as new (realm, name, state, checksum, served_body)
+          where file.realm = new.realm and file.name = new.name",
+        &realms as _,
+        &names as _,
+        &states as _,
+        &checksums as _,
+        &served as _,
+    )
+    .execute(transaction)
+    .await?;
+    Ok(())
 }
 
 /// Reads a file's key from its columns.

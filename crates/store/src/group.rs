@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bruri_domain::{
-    Author, Chain, Dot, FileId, FileState, LogId, Sha256, Version, limits::COMMIT_TRIES_MAX,
+    Author, Chain, Context, Decision, Dot, FileId, FileState, LogKind, PhoneKey, Remembered,
+    Sha256, Version, Writer, limits::COMMIT_TRIES_MAX,
 };
 use bruri_wire::record::{RawRecord, encode_version};
 use sqlx::PgConnection;
@@ -13,15 +14,26 @@ use crate::{
     bodies::Packed,
     columns::signed,
     committer::{Committed, Outcome, Waiting},
-    files::{self, States},
-    logs::{self, Numbers},
+    files::{self, Locking, States},
+    metrics,
+    noticed::Noticed,
+    numbers::{Given, Numbers},
     records::{self, NumberedRecord, VersionColumns, Writing},
+    remembered::Known,
+    unwritten::Mark,
+    wanted,
 };
 
 /// What is to be done about one backup.
 enum Step {
-    Answer(Result<Committed, StoreError>),
+    Answer(Result<Done, StoreError>),
     Write(Box<Draft>),
+}
+
+/// What became of a backup, and what its writer has seen by that.
+struct Done {
+    committed: Committed,
+    remembered: Remembered,
 }
 
 /// A version that only lacks its number.
@@ -45,6 +57,10 @@ impl Store {
                 Err(error) if error.is_transient() && tries < COMMIT_TRIES_MAX => {
                     tries = tries.saturating_add(1);
                 }
+                Err(error) => {
+                    self.inner.gate.note(&error);
+                    return Err(error);
+                }
                 done => return done,
             }
         }
@@ -54,49 +70,107 @@ impl Store {
         &self,
         group: &[Waiting],
     ) -> Result<Vec<Result<Committed, StoreError>>, StoreError> {
+        // Before the rows are read: what is not found here by now is found there.
+        let unwritten = self.unwritten(group);
         let mut transaction = self.pool().begin().await?;
-        let mut states = lock_files(&mut transaction, group).await?;
+        // The database is there, and no row of it is locked yet.
+        self.inner.gate.pass().await;
+        let (mut states, mut known) = self.lock_files(&mut transaction, group).await?;
+        known.extend(unwritten);
         let mut steps: Vec<Step> =
-            group.iter().map(|w| self.decide(w, states.remove(&w.backup.file))).collect();
-        self.write_drafts(&mut transaction, group, &mut steps).await?;
+            group.iter().map(|w| self.decide(w, states.remove(&w.backup.file), &known)).collect();
+        let written = self.write_drafts(&mut transaction, group, &mut steps).await?;
         confirm(&mut transaction, group, &steps).await?;
         transaction.commit().await?;
-        let answers = steps.into_iter().map(|step| match step {
-            Step::Answer(answer) => answer,
+        if let Some((given, noticed)) = written {
+            self.numbered(given);
+            metrics::conflicts_opened(noticed.opened());
+        }
+        let answers = group.iter().zip(steps).map(|(waiting, step)| match step {
+            Step::Answer(answer) => answer.map(|done| self.remember_writer(waiting, done)),
             // Every draft was turned into an answer when it was written.
             Step::Write(_) => Err(StoreError::CommitFailed),
         });
         Ok(answers.collect())
     }
 
+    /// What is remembered of the group's phones and not in the table yet.
+    fn unwritten(&self, group: &[Waiting]) -> Known {
+        let marks = group.iter().filter_map(mark);
+        marks.filter_map(|m| Some((m.file.clone(), self.inner.unwritten.get(&m)?))).collect()
+    }
+
+    async fn lock_files(
+        &self,
+        transaction: &mut PgConnection,
+        group: &[Waiting],
+    ) -> Result<(States, Known), StoreError> {
+        // A file is only once in a group.
+        let sorted: BTreeMap<&FileId, &Waiting> =
+            group.iter().map(|waiting| (&waiting.backup.file, waiting)).collect();
+        let files: Vec<FileId> = sorted.keys().copied().cloned().collect();
+        let phones: Vec<_> = sorted.values().map(|waiting| phone(waiting)).collect();
+        let with_body = sorted.iter().filter(|(_, waiting)| waiting.body.is_some());
+        let made: Vec<FileId> = with_body.map(|(file, _)| (*file).clone()).collect();
+        let expired_micros = self.expired_micros();
+        let locking = Locking { files: &files, phones: &phones, made: &made, expired_micros };
+        files::lock(transaction, &locking).await
+    }
+
     /// Decides under the file's lock what a backup comes to.
-    fn decide(&self, waiting: &Waiting, state: Option<Result<FileState, StoreError>>) -> Step {
+    fn decide(
+        &self,
+        waiting: &Waiting,
+        state: Option<Result<FileState, StoreError>>,
+        known: &Known,
+    ) -> Step {
         let state = match state.transpose() {
             Ok(state) => state.unwrap_or_default(),
             Err(damaged) => return Step::Answer(Err(damaged)),
         };
+        let writer = match waiting.backup.author {
+            Author::Phone(_) => Writer::Phone(known.get(&waiting.backup.file)),
+            _ => Writer::Operator,
+        };
         let served = state.served();
         let had_body = served.is_some_and(|head| head.body.is_some());
-        let answer = |outcome| {
-            Step::Answer(Ok(Committed { outcome, dot: served.map(|head| head.dot.clone()) }))
+        let answer = |outcome, dot| {
+            let remembered = Remembered::served(&state);
+            Step::Answer(Ok(Done { committed: Committed { outcome, dot }, remembered }))
         };
-        match waiting.body {
-            None if !had_body => {
-                Step::Answer(Ok(Committed { outcome: Outcome::NotThere, dot: None }))
+        match state.decide(waiting.body.map(|body| body.sha256), writer) {
+            Decision::NotThere => answer(Outcome::NotThere, None),
+            Decision::Confirmed => answer(Outcome::Confirmed, served.map(|head| head.dot.clone())),
+            Decision::Version(context) => {
+                let outcome = match waiting.body {
+                    None => Outcome::Removed,
+                    Some(_) if had_body => Outcome::Replaced,
+                    Some(_) => Outcome::Created,
+                };
+                self.draft(waiting, (state, context), outcome)
             }
-            Some(body) if state.all_heads_are(Some(body.sha256)) => answer(Outcome::Confirmed),
-            None => self.draft(waiting, state, Outcome::Removed),
-            Some(_) if had_body => self.draft(waiting, state, Outcome::Replaced),
-            Some(_) => self.draft(waiting, state, Outcome::Created),
         }
     }
 
-    fn draft(&self, waiting: &Waiting, state: FileState, outcome: Outcome) -> Step {
+    /// Notes what the phone has seen by now, before it hears its answer.
+    fn remember_writer(&self, waiting: &Waiting, done: Done) -> Committed {
+        if let Some(mark) = mark(waiting) {
+            self.remember(mark, done.remembered);
+        }
+        done.committed
+    }
+
+    fn draft(
+        &self,
+        waiting: &Waiting,
+        (state, context): (FileState, Context),
+        outcome: Outcome,
+    ) -> Step {
         let version = Version {
             random: waiting.random,
             stamp: waiting.stamp,
             file: waiting.backup.file.clone(),
-            context: state.whole_context(),
+            context,
             body: waiting.body,
             suspect: false,
             author: waiting.backup.author.clone(),
@@ -112,60 +186,67 @@ impl Store {
         transaction: &mut PgConnection,
         group: &[Waiting],
         steps: &mut [Step],
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<(Given, Noticed)>, StoreError> {
         let drafts = steps.iter().filter_map(|step| match step {
             Step::Write(draft) => Some(draft.version.stamp.micros),
             Step::Answer(_) => None,
         });
         let (count, newest) = (drafts.clone().count(), drafts.max());
-        let Some(newest_micros) = newest else { return Ok(()) };
-        let log = &self.inner.own.files;
-        let numbers = logs::take_numbers(transaction, log, count, newest_micros).await?;
-        let numbered = Numbered::give(numbers, &log.id, steps);
+        let Some(newest_micros) = newest else { return Ok(None) };
+        let numbers = self.take_numbers(transaction, LogKind::Files, count, newest_micros).await?;
+        let numbered = Numbered::give(&numbers, steps);
         let bodies = bodies_of(group, &numbered.records);
         let writing = Writing {
-            log: log.row,
+            log: numbers.log.row,
             records: &numbered.records,
             bodies: &bodies,
             states: &numbered.states,
         };
-        records::write(transaction, &writing).await
+        records::write(transaction, &writing).await?;
+        numbered.noticed.write(transaction, self.inner.clock.now_micros()).await?;
+        let given = numbers.given(LogKind::Files, numbered.sequence, numbered.chain);
+        Ok(Some((given, numbered.noticed)))
     }
 }
 
-async fn lock_files(
-    transaction: &mut PgConnection,
-    group: &[Waiting],
-) -> Result<States, StoreError> {
-    let sorted = |only_bodies: bool| -> Vec<FileId> {
-        let chosen = group.iter().filter(|w| !only_bodies || w.body.is_some());
-        chosen.map(|w| w.backup.file.clone()).collect::<BTreeSet<_>>().into_iter().collect()
-    };
-    files::lock(transaction, &sorted(false), &sorted(true)).await
+/// Who writes, where it is a phone.
+fn phone(waiting: &Waiting) -> Option<PhoneKey> {
+    match &waiting.backup.author {
+        Author::Phone(phone) => Some(phone.into()),
+        _ => None,
+    }
+}
+
+fn mark(waiting: &Waiting) -> Option<Mark> {
+    phone(waiting).map(|phone| Mark { file: waiting.backup.file.clone(), phone })
 }
 
 /// What a group writes, in the order of its numbers.
 struct Numbered {
     records: Vec<NumberedRecord>,
     states: Vec<(FileId, FileState)>,
+    noticed: Noticed,
+    /// The last number, and the chain there.
+    sequence: u64,
     chain: Chain,
 }
 
 impl Numbered {
     /// Gives the drafts their numbers and turns each into its answer.
-    fn give(numbers: Numbers, log: &LogId, steps: &mut [Step]) -> Self {
-        let (records, states) = (Vec::new(), Vec::new());
-        let mut numbered = Self { records, states, chain: numbers.chain };
-        let mut sequence = numbers.before;
+    fn give(numbers: &Numbers, steps: &mut [Step]) -> Self {
+        let (records, states, noticed) = (Vec::new(), Vec::new(), Noticed::default());
+        let (sequence, chain) = (numbers.before, numbers.chain);
+        let mut numbered = Self { records, states, noticed, sequence, chain };
         for step in steps {
             let answered = Step::Answer(Err(StoreError::CommitFailed));
             match std::mem::replace(step, answered) {
                 Step::Write(draft) => {
-                    sequence = sequence.saturating_add(1);
-                    let dot = Dot { log: log.clone(), sequence };
+                    numbered.sequence = numbered.sequence.saturating_add(1);
+                    let dot = Dot { log: numbers.log.id.clone(), sequence: numbered.sequence };
                     let committed = Committed { outcome: draft.outcome, dot: Some(dot.clone()) };
+                    let remembered = Remembered::accepted(&draft.state, &dot, &draft.version);
                     numbered.add(&dot, *draft);
-                    *step = Step::Answer(Ok(committed));
+                    *step = Step::Answer(Ok(Done { committed, remembered }));
                 }
                 answer @ Step::Answer(_) => *step = answer,
             }
@@ -175,12 +256,13 @@ impl Numbered {
 
     fn add(&mut self, dot: &Dot, draft: Draft) {
         let Draft { mut state, version, generation, raw, .. } = draft;
-        state.apply(dot, generation, &version);
+        self.noticed.apply(&mut state, dot, (generation, &version));
         self.chain = self.chain.next(&raw.envelope);
         let columns = VersionColumns {
             file: version.file.clone(),
             stamp_micros: version.stamp.micros,
             body: version.body,
+            pruned: false,
         };
         self.states.push((version.file, state));
         let version = Some(columns);
@@ -211,7 +293,7 @@ async fn confirm(
         .iter()
         .zip(steps)
         .filter(|(_, step)| {
-            matches!(step, Step::Answer(Ok(Committed { outcome: Outcome::Confirmed, .. })))
+            matches!(step, Step::Answer(Ok(done)) if done.committed.outcome == Outcome::Confirmed)
         })
         .map(|(waiting, _)| waiting)
         .filter(|waiting| matches!(waiting.backup.author, Author::Phone(_)))
@@ -222,15 +304,33 @@ async fn confirm(
     let realms: Vec<&str> = confirmed.iter().map(|w| w.backup.file.realm.as_str()).collect();
     let names: Vec<&str> = confirmed.iter().map(|w| w.backup.file.name.as_str()).collect();
     let times: Vec<i64> = confirmed.iter().map(|w| signed(w.stamp.micros)).collect();
-    sqlx::query!(
-        "update file set confirmed_micros = new.micros
+    let wanted = sqlx::query_scalar!(
+        r#"update file set confirmed_micros = new.micros
            from unnest($1::text[], $2::text[], $3::bigint[]) as new (realm, name, micros)
-          where file.realm = new.realm and file.name = new.name",
+          where file.realm = new.realm and file.name = new.name
+      returning (select w.sha256 from wanted_body w where w.sha256 = file.served_body limit 1)"#,
         &realms as _,
         &names as _,
         &times,
     )
-    .execute(transaction)
+    .fetch_all(&mut *transaction)
     .await?;
-    Ok(())
+    let wanted: Vec<Vec<u8>> = wanted.into_iter().flatten().collect();
+    fill_wanted(transaction, &confirmed, &wanted).await
+}
+
+/// A phone is told 2xx only for bytes that are durable: where the confirmed body was wanted here, it comes
+/// from this phone.
+async fn fill_wanted(
+    transaction: &mut PgConnection,
+    confirmed: &[&Waiting],
+    wanted: &[Vec<u8>],
+) -> Result<(), StoreError> {
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let wanted: Vec<&[u8]> = wanted.iter().map(Vec::as_slice).collect();
+    let packed = confirmed.iter().filter_map(|w| Some((w.body?.sha256, w.packed.clone()?)));
+    let packed = packed.filter(|(hash, _)| wanted.contains(&hash.as_bytes())).collect();
+    wanted::fill(transaction, &wanted, &packed).await
 }

@@ -7,6 +7,7 @@ use bruri_domain::{
 };
 use bruri_wire::record::decode_version;
 use bytes::Bytes;
+use sqlx::PgExecutor;
 
 use crate::{
     Store, StoreError,
@@ -37,10 +38,12 @@ pub struct VersionEntry {
     pub version: Version,
     /// What became of it here.
     pub standing: Standing,
+    /// It has a body, which is not kept here.
+    pub pruned: bool,
 }
 
 /// What became of a version here.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Standing {
     /// What a phone gets.
     Served,
@@ -65,10 +68,25 @@ struct VersionRow {
     epoch: i64,
     sequence: i64,
     payload: Vec<u8>,
+    pruned: bool,
+}
+
+/// A version at its place.
+pub(crate) struct Placed {
+    pub(crate) dot: Dot,
+    pub(crate) version: Version,
+    pruned: bool,
+}
+
+impl Placed {
+    fn entry(self, standing: Standing) -> VersionEntry {
+        let Self { dot, version, pruned } = self;
+        VersionEntry { dot, version, standing, pruned }
+    }
 }
 
 impl VersionRow {
-    fn read(self) -> Result<(Dot, Version), StoreError> {
+    fn read(self) -> Result<Placed, StoreError> {
         let key = format!("{}/{}/{}", self.site, columns::epoch(self.epoch), self.sequence);
         let row = Row { table: "record", key: &key };
         let site = SiteName::parse(&self.site)
@@ -76,7 +94,7 @@ impl VersionRow {
         let log = LogId { site, epoch: columns::epoch(self.epoch) };
         let dot = Dot { log, sequence: row.number("sequence", self.sequence)? };
         let version = decode_version(&self.payload).map_err(|_| row.corrupt("payload"))?;
-        Ok((dot, version))
+        Ok(Placed { dot, version, pruned: self.pruned })
     }
 }
 
@@ -117,39 +135,28 @@ impl Store {
     async fn add_served(&self, entries: &mut [FileEntry]) -> Result<(), StoreError> {
         let dots: Vec<Dot> =
             entries.iter().filter_map(|e| Some(e.state.served()?.dot.clone())).collect();
-        let mut versions = self.versions_at(&dots).await?;
+        let versions = versions_at(self.pool(), &dots).await?.into_iter();
+        let mut versions: HashMap<Dot, Placed> = versions.map(|v| (v.dot.clone(), v)).collect();
         for entry in entries {
             let dot = entry.state.served().map(|head| head.dot.clone());
-            entry.served = dot.and_then(|dot| {
-                let version = versions.remove(&dot)?;
-                Some(VersionEntry { dot, version, standing: Standing::Served })
-            });
+            entry.served = dot.and_then(|dot| Some(versions.remove(&dot)?.entry(Standing::Served)));
         }
         Ok(())
     }
 
-    async fn versions_at(&self, dots: &[Dot]) -> Result<HashMap<Dot, Version>, StoreError> {
-        let sites: Vec<&str> = dots.iter().map(|d| d.log.site.as_str()).collect();
-        let epochs: Vec<i64> = dots.iter().map(|d| columns::epoch_column(d.log.epoch)).collect();
-        let sequences: Vec<i64> = dots.iter().map(|d| signed(d.sequence)).collect();
-        let rows = sqlx::query_as!(
-            VersionRow,
-            r#"select log.site, log.epoch, record.sequence, record.payload as "payload!"
-                 from unnest($1::text[], $2::bigint[], $3::bigint[])
-                      as wanted (site, epoch, sequence)
-                 join log on log.site = wanted.site and log.epoch = wanted.epoch
-                 -- The limit keeps a plan that was made for empty tables from reading whole logs.
-                 join lateral (select sequence, payload from record r
-                                where r.log = log.id and r.sequence = wanted.sequence
-                                  and r.payload is not null and r.name is not null
-                                limit 1) record on true"#,
-            &sites as _,
-            &epochs,
-            &sequences,
-        )
-        .fetch_all(self.pool())
-        .await?;
-        rows.into_iter().map(VersionRow::read).collect()
+    /// These versions of a file as far as they are known, in no order.
+    pub(crate) async fn entries_at(
+        &self,
+        file: &FileId,
+        dots: &[Dot],
+    ) -> Result<Vec<VersionEntry>, StoreError> {
+        let state = self.state(file).await?;
+        let placed = versions_at(self.pool(), dots).await?;
+        let entries = placed.into_iter().map(|placed| {
+            let standing = standing(&state, &placed.dot);
+            placed.entry(standing)
+        });
+        Ok(entries.collect())
     }
 
     /// The versions of a file, newest first by the time of their origin, after one.
@@ -169,7 +176,7 @@ impl Store {
         };
         let rows = sqlx::query_as!(
             VersionRow,
-            r#"select log.site, log.epoch, record.sequence, record.payload as "payload!"
+            r#"select log.site, log.epoch, record.sequence, record.payload as "payload!", pruned
                  from record join log on log.id = record.log
                 where realm = $1 and name = $2 and payload is not null
                   and (record.stamp_micros, record.log, record.sequence) < ($3, $4, $5)
@@ -186,9 +193,9 @@ impl Store {
         .await?;
         rows.into_iter()
             .map(|row| {
-                let (dot, version) = row.read()?;
-                let standing = standing(&state, &dot);
-                Ok(VersionEntry { dot, version, standing })
+                let placed = row.read()?;
+                let standing = standing(&state, &placed.dot);
+                Ok(placed.entry(standing))
             })
             .collect()
     }
@@ -206,11 +213,11 @@ impl Store {
         let state = self.state(file).await?;
         let place = match (dot, state.served()) {
             (Some(dot), _) => self.place(file, dot).await?,
-            (None, Some(head)) => self.place(file, &exactly(&head.dot)).await?,
+            (None, Some(head)) => self.place(file, &DotRef::from(&head.dot)).await?,
             (None, None) => return Err(StoreError::UnknownFile(file.clone())),
         };
         let row = sqlx::query!(
-            r#"select log.site, log.epoch, record.sequence, payload as "payload!",
+            r#"select log.site, log.epoch, record.sequence, payload as "payload!", pruned,
                       body.content as "content?"
                  from record
                  join log on log.id = record.log
@@ -226,14 +233,18 @@ impl Store {
             epoch: row.epoch,
             sequence: row.sequence,
             payload: row.payload,
+            pruned: row.pruned,
         };
-        let (dot, version) = stored.read()?;
-        let content = content_of(&dot, &version, row.content)?;
-        let standing = standing(&state, &dot);
-        Ok((VersionEntry { dot, version, standing }, content))
+        let placed = stored.read()?;
+        let entry = {
+            let standing = standing(&state, &placed.dot);
+            placed.entry(standing)
+        };
+        let content = content_of(&entry, row.content)?;
+        Ok((entry, content))
     }
 
-    async fn state(&self, file: &FileId) -> Result<FileState, StoreError> {
+    pub(crate) async fn state(&self, file: &FileId) -> Result<FileState, StoreError> {
         let row = sqlx::query!(
             "select state, checksum from file where realm = $1 and name = $2",
             file.realm.as_str(),
@@ -263,17 +274,47 @@ impl Store {
             let epoch = columns::epoch(row.epoch);
             dot.matches(&LogId { site: dot.site.clone(), epoch })
         });
-        let text = || format!("{}/{}/{}", dot.site, dot.epoch_prefix, dot.sequence);
         match (fitting.next(), fitting.next()) {
             (Some(row), None) => Ok(Place {
                 stamp_micros: row.stamp_micros,
                 log: row.log,
                 sequence: signed(dot.sequence),
             }),
-            (None, _) => Err(StoreError::UnknownVersion { file: file.clone(), dot: text() }),
-            (Some(_), Some(_)) => Err(StoreError::AmbiguousDot { dot: text() }),
+            (None, _) => {
+                Err(StoreError::UnknownVersion { file: file.clone(), dot: dot.to_string() })
+            }
+            (Some(_), Some(_)) => Err(StoreError::AmbiguousDot { dot: dot.to_string() }),
         }
     }
+}
+
+/// Those of the versions at these places that are readable.
+pub(crate) async fn versions_at(
+    database: impl PgExecutor<'_>,
+    dots: &[Dot],
+) -> Result<Vec<Placed>, StoreError> {
+    let sites: Vec<&str> = dots.iter().map(|d| d.log.site.as_str()).collect();
+    let epochs: Vec<i64> = dots.iter().map(|d| columns::epoch_column(d.log.epoch)).collect();
+    let sequences: Vec<i64> = dots.iter().map(|d| signed(d.sequence)).collect();
+    let rows = sqlx::query_as!(
+        VersionRow,
+        r#"select log.site, log.epoch, record.sequence, record.payload as "payload!",
+                  record.pruned
+             from unnest($1::text[], $2::bigint[], $3::bigint[])
+                  as wanted (site, epoch, sequence)
+             join log on log.site = wanted.site and log.epoch = wanted.epoch
+             -- The limit keeps a plan that was made for empty tables from reading whole logs.
+             join lateral (select sequence, payload, pruned from record r
+                            where r.log = log.id and r.sequence = wanted.sequence
+                              and r.payload is not null and r.name is not null
+                            limit 1) record on true"#,
+        &sites as _,
+        &epochs,
+        &sequences,
+    )
+    .fetch_all(database)
+    .await?;
+    rows.into_iter().map(VersionRow::read).collect()
 }
 
 /// One row more than a page may have, so that the caller can see whether there are more.
@@ -288,22 +329,13 @@ struct Place {
     sequence: i64,
 }
 
-fn exactly(dot: &Dot) -> DotRef {
-    DotRef {
-        site: dot.log.site.clone(),
-        epoch_prefix: dot.log.epoch.to_string(),
-        sequence: dot.sequence,
-    }
-}
-
 /// Hands a body out only where it is what its version names.
-fn content_of(
-    dot: &Dot,
-    version: &Version,
-    content: Option<Vec<u8>>,
-) -> Result<Option<Bytes>, StoreError> {
-    let Some(body) = version.body else { return Ok(None) };
-    let packed = content.ok_or_else(|| StoreError::BodyGone(dot.clone()))?;
+fn content_of(entry: &VersionEntry, content: Option<Vec<u8>>) -> Result<Option<Bytes>, StoreError> {
+    let Some(body) = entry.version.body else { return Ok(None) };
+    let packed = content.ok_or_else(|| match entry.standing {
+        Standing::Superseded => StoreError::BodyGone(entry.dot.clone()),
+        Standing::Served | Standing::Concurrent => StoreError::BodyAbsent(entry.dot.clone()),
+    })?;
     let content = unpack(body.sha256, body.bytes, &packed)?;
     if Sha256::of(&content) != body.sha256 {
         return Err(Row { table: "body", key: &body.sha256 }.corrupt("content"));

@@ -2,7 +2,8 @@
 //!
 //! Two functions write versions, [`committer`] for those of this site and [`apply`] for those of others,
 //! both through `records::write` in one transaction each: lock the files in order, decide with
-//! [`bruri_domain::FileState`], take the numbers last. Nothing that decides correctness uses
+//! [`bruri_domain::FileState`], take the numbers last. What phones had seen is kept beside ([`remembered`]),
+//! and so are the conflicts that versions open and end (`conflicts`). Nothing that decides correctness uses
 //! notifications, advisory locks, sequences, temporary tables, triggers, `xmin` or logical slots, so
 //! that any database with the Postgres protocol will do.
 
@@ -10,32 +11,54 @@ pub mod apply;
 mod bodies;
 mod columns;
 pub mod committer;
+mod conflicts;
 mod counts;
+mod dropped;
+mod epochs;
 mod error;
 mod files;
+mod fork;
+mod gate;
 mod group;
 pub mod history;
+mod jobs;
+mod judge;
 mod logs;
 pub mod lookup;
 mod metrics;
+mod noticed;
+mod numbers;
 mod open;
+mod own;
+pub mod prune;
+mod rebuild;
 mod records;
+pub mod remembered;
 mod supply;
+mod unwritten;
 mod wakeups;
+mod wanted;
+mod witness;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
-use bruri_domain::{Clock, DeploymentKey, Issuer, SiteName};
+use bruri_domain::{Clock, DeploymentKey, Issuer, SiteName, Stamp};
 use sqlx::PgPool;
 
 pub use apply::{ApplyError, Incoming, IncomingBatch};
 pub use committer::{Backup, Committed, Outcome};
+pub use conflicts::{ConflictEnd, ConflictEntry, ConflictHead, ConflictKey};
 pub use counts::Counts;
 pub use error::StoreError;
 pub use history::{FileEntry, Standing, VersionEntry};
-pub use lookup::{Found, Lookup};
+pub use lookup::{Found, Lookup, Served};
 pub use open::{MIGRATOR, Options, connect};
+pub use prune::{Pruned, Pruning};
 pub use supply::Page;
+pub use unwritten::{Held, Mark};
 
 /// A site's store: clones share everything.
 #[derive(Clone)]
@@ -49,8 +72,11 @@ struct Inner {
     key: DeploymentKey,
     clock: Arc<dyn Clock>,
     issuer: Issuer,
-    own: logs::OwnLogs,
+    clock_trusted: AtomicBool,
+    own: own::Own,
+    gate: gate::Gate,
     wakeups: wakeups::Wakeups,
+    unwritten: unwritten::Unwritten,
 }
 
 impl Store {
@@ -67,6 +93,17 @@ impl Store {
     /// The clock that stamps records.
     pub fn clock(&self) -> &Arc<dyn Clock> {
         &self.inner.clock
+    }
+
+    /// From now on records say whether their origin trusted its clock.
+    pub fn trust_clock(&self, trusted: bool) {
+        self.inner.clock_trusted.store(trusted, Ordering::Relaxed);
+    }
+
+    /// The stamp of a record that is written now.
+    pub(crate) fn stamp(&self) -> Stamp {
+        let micros = self.inner.issuer.issue(self.inner.clock.now_micros());
+        Stamp { micros, trusted: self.inner.clock_trusted.load(Ordering::Relaxed) }
     }
 
     fn pool(&self) -> &PgPool {

@@ -1,48 +1,22 @@
-//! Table `log`: counters of this site's logs, cursors of the others'.
+//! Table `log`: counters of this site's logs, cursors of the others', and of its own once they are closed.
 
-use bruri_domain::{
-    Chain, Cursor, Epoch, Log, LogId, LogKind, Predecessor, SiteName, limits::LOGS_MAX,
-};
-use sqlx::{PgConnection, PgPool};
+use bruri_domain::{Cursor, Log, LogId, Predecessor, SiteName, limits::LOGS_MAX};
+use sqlx::PgConnection;
 
 use crate::{
     Store, StoreError,
     columns::{self, Row, kind_column, signed},
 };
 
-/// The logs that this site appends to.
-#[derive(Clone, Debug)]
-pub(crate) struct OwnLogs {
-    pub(crate) files: OwnLog,
-    /// The newest time that either holds.
-    pub(crate) stamp_micros: u64,
-}
-
-/// A log that this site appends to.
-#[derive(Clone, Debug)]
-pub(crate) struct OwnLog {
-    pub(crate) row: i32,
-    pub(crate) id: LogId,
-}
-
-/// Numbers taken from a counter, to be given out in order.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Numbers {
-    /// The last sequence before.
-    pub(crate) before: u64,
-    /// The chain there.
-    pub(crate) chain: Chain,
-}
-
-struct LogRow {
-    site: String,
-    epoch: i64,
-    kind: i16,
-    predecessor_epoch: Option<i64>,
-    predecessor_sequence: Option<i64>,
-    predecessor_chain: Option<Vec<u8>>,
-    sequence: i64,
-    chain: Vec<u8>,
+pub(crate) struct LogRow {
+    pub(crate) site: String,
+    pub(crate) epoch: i64,
+    pub(crate) kind: i16,
+    pub(crate) predecessor_epoch: Option<i64>,
+    pub(crate) predecessor_sequence: Option<i64>,
+    pub(crate) predecessor_chain: Option<Vec<u8>>,
+    pub(crate) sequence: i64,
+    pub(crate) chain: Vec<u8>,
 }
 
 impl TryFrom<LogRow> for Cursor {
@@ -70,69 +44,7 @@ impl TryFrom<LogRow> for Cursor {
     }
 }
 
-/// Finds the logs that the site appends to, or opens its first ones.
-pub(crate) async fn open_own(pool: &PgPool, site: &SiteName) -> Result<OwnLogs, StoreError> {
-    for kind in [LogKind::Control, LogKind::Files] {
-        let id = LogId { site: site.clone(), epoch: Epoch(rand::random()) };
-        let log = Log { id, kind, predecessor: None };
-        let chain = Chain::begin(&log);
-        sqlx::query!(
-            "insert into log (site, epoch, kind, sequence, chain, is_open)
-             values ($1, $2, $3, 0, $4, true)
-             on conflict do nothing",
-            site.as_str(),
-            columns::epoch_column(log.id.epoch),
-            kind_column(kind),
-            chain.0.as_bytes(),
-        )
-        .execute(pool)
-        .await?;
-    }
-    let rows = sqlx::query!(
-        "select id, epoch, kind, stamp_micros from log where site = $1 and is_open",
-        site.as_str(),
-    )
-    .fetch_all(pool)
-    .await?;
-    let row = Row { table: "log", key: site };
-    let stamps = rows.iter().map(|log| row.number("stamp_micros", log.stamp_micros));
-    let stamp_micros = stamps.collect::<Result<Vec<_>, _>>()?.into_iter().max().unwrap_or(0);
-    let files = rows
-        .iter()
-        .find(|log| log.kind == kind_column(LogKind::Files))
-        .ok_or_else(|| row.corrupt("is_open"))?;
-    let id = LogId { site: site.clone(), epoch: columns::epoch(files.epoch) };
-    Ok(OwnLogs { files: OwnLog { row: files.id, id }, stamp_micros })
-}
-
-/// Takes `count` numbers. The row stays locked until the transaction ends, so that the order of numbers
-/// is the order of commits (law 3).
-pub(crate) async fn take_numbers(
-    transaction: &mut PgConnection,
-    log: &OwnLog,
-    count: usize,
-    stamp_micros: u64,
-) -> Result<Numbers, StoreError> {
-    let count = signed(count as u64);
-    let taken = sqlx::query!(
-        r#"update log
-              set sequence = sequence + $2, stamp_micros = greatest(stamp_micros, $3)
-            where id = $1
-        returning sequence - $2 as "before!", chain"#,
-        log.row,
-        count,
-        signed(stamp_micros),
-    )
-    .fetch_one(transaction)
-    .await?;
-    let row = Row { table: "log", key: &log.id };
-    Ok(Numbers {
-        before: row.number("sequence", taken.before)?,
-        chain: row.chain("chain", &taken.chain)?,
-    })
-}
-
-/// Moves the cursor of another site's log from one place to the sequence of the next, making the row if
+/// Moves the cursor of a log, never one that this site appends to, from one place to the sequence of the next, making the row if
 /// this is the first; the chain follows with the records. Returns the row's id, or `None` where the
 /// cursor was not at `from`: somebody else moved it.
 pub(crate) async fn move_cursor(
@@ -159,7 +71,8 @@ pub(crate) async fn move_cursor(
     insert_cursor(transaction, to).await
 }
 
-async fn insert_cursor(
+/// Makes the row of a log that this site does not append to.
+pub(crate) async fn insert_cursor(
     transaction: &mut PgConnection,
     cursor: &Cursor,
 ) -> Result<Option<i32>, StoreError> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bruri_domain::{
-    FileId, Head,
+    FileId, FileState, Head, Remembered,
     limits::{LOOKUP_FILES_MAX, LOOKUP_QUEUE_MAX},
 };
 use bytes::Bytes;
@@ -18,6 +18,15 @@ pub struct Found {
     pub head: Head,
     /// Its bytes, exactly as they were sent.
     pub content: Bytes,
+}
+
+/// What a phone is given.
+#[derive(Clone, Debug)]
+pub struct Served {
+    /// The served version; none where there is nothing to get.
+    pub version: Option<Found>,
+    /// What the phone has seen once it was told.
+    pub remembered: Remembered,
 }
 
 /// Asks for served versions.
@@ -38,10 +47,10 @@ struct Waiting {
     answer: oneshot::Sender<Answer>,
 }
 
-type Answer = Result<Option<Found>, StoreError>;
+type Answer = Result<Served, StoreError>;
 
 impl Lookup {
-    /// The version that a phone gets now, with its body; `None` where there is nothing to get.
+    /// What a phone gets now: the served version with its body, or that there is none.
     pub async fn served(&self, file: &FileId) -> Answer {
         let (answer, answered) = oneshot::channel();
         let waiting = Waiting { file: file.clone(), answer };
@@ -108,7 +117,7 @@ impl Store {
         )
         .fetch_all(self.pool())
         .await?;
-        let mut answers: Vec<Answer> = files.iter().map(|_| Ok(None)).collect();
+        let mut answers: Vec<Answer> = files.iter().map(|_| Ok(Served::nothing())).collect();
         for row in rows {
             let place = usize::try_from(row.place).ok().and_then(|n| n.checked_sub(1));
             let Some((place, file)) = place.and_then(|n| Some((n, *files.get(n)?))) else {
@@ -120,6 +129,13 @@ impl Store {
             }
         }
         Ok(answers)
+    }
+}
+
+impl Served {
+    /// Of a file of which nothing is known.
+    fn nothing() -> Self {
+        Self { version: None, remembered: Remembered::served(&FileState::default()) }
     }
 }
 
@@ -138,8 +154,11 @@ fn found(file: &FileId, stored: &Stored, content: Option<Vec<u8>>) -> Answer {
     if body.as_ref().map(|b| b.sha256.as_bytes()) != stored.body.as_deref() {
         return Err(row.corrupt("served_body"));
     }
-    let (Some(head), Some(body)) = (served, body) else { return Ok(None) };
-    let packed = content.ok_or_else(|| row.corrupt("served_body"))?;
+    let remembered = Remembered::served(&state);
+    let (Some(head), Some(body)) = (served, body) else {
+        return Ok(Served { version: None, remembered });
+    };
+    let packed = content.ok_or_else(|| StoreError::BodyAbsent(head.dot.clone()))?;
     let content = unpack(body.sha256, body.bytes, &packed)?;
-    Ok(Some(Found { head: head.clone(), content }))
+    Ok(Served { version: Some(Found { head: head.clone(), content }), remembered })
 }

@@ -2,16 +2,23 @@
 
 use std::{sync::LazyLock, time::Duration};
 
+use bruri_domain::Ending;
 use opentelemetry::{
-    global,
-    metrics::{Counter, Histogram},
+    KeyValue, global,
+    metrics::{Counter, Gauge, Histogram},
 };
 
-/// Of group commits.
+/// Of group commits, epochs, conflicts, retention, and what is remembered of phones.
 struct Instruments {
     seconds: Histogram<f64>,
     backups: Histogram<u64>,
     failures: Counter<u64>,
+    epochs: Counter<u64>,
+    conflicts: Gauge<u64>,
+    conflicts_opened: Counter<u64>,
+    not_remembered: Counter<u64>,
+    versions_pruned: Counter<u64>,
+    bodies_dropped: Counter<u64>,
 }
 
 /// Made at first use, when the meter provider is set.
@@ -32,6 +39,30 @@ static INSTRUMENTS: LazyLock<Instruments> = LazyLock::new(|| {
             .u64_counter("bruri_commit_failures")
             .with_description("Backups that were refused because their commit failed")
             .build(),
+        epochs: meter
+            .u64_counter("bruri_epochs_opened")
+            .with_description("New epochs of this site's logs, by what ended the old one")
+            .build(),
+        conflicts: meter
+            .u64_gauge("bruri_conflicts_open")
+            .with_description("Files with heads of different bodies")
+            .build(),
+        conflicts_opened: meter
+            .u64_counter("bruri_conflicts_opened")
+            .with_description("Conflicts that came to be known through this process")
+            .build(),
+        not_remembered: meter
+            .u64_counter("bruri_remembered_dropped")
+            .with_description("Times that there was no room for what a phone had seen")
+            .build(),
+        versions_pruned: meter
+            .u64_counter("bruri_retention_versions")
+            .with_description("Versions whose bodies retention dropped")
+            .build(),
+        bodies_dropped: meter
+            .u64_counter("bruri_retention_bodies")
+            .with_description("Bodies deleted because no version needs them any more")
+            .build(),
     }
 });
 
@@ -42,4 +73,25 @@ pub(crate) fn committed(backups: usize, took: Duration) {
 
 pub(crate) fn commit_failed(backups: usize) {
     INSTRUMENTS.failures.add(backups as u64, &[]);
+}
+
+pub(crate) fn epoch_opened(why: Ending) {
+    INSTRUMENTS.epochs.add(1, &[KeyValue::new("why", why.name())]);
+}
+
+pub(crate) fn open_conflicts(count: u64) {
+    INSTRUMENTS.conflicts.record(count, &[]);
+}
+
+pub(crate) fn conflicts_opened(count: usize) {
+    INSTRUMENTS.conflicts_opened.add(count as u64, &[]);
+}
+
+pub(crate) fn not_remembered() {
+    INSTRUMENTS.not_remembered.add(1, &[]);
+}
+
+pub(crate) fn pruned(versions: u64, bodies: u64) {
+    INSTRUMENTS.versions_pruned.add(versions, &[]);
+    INSTRUMENTS.bodies_dropped.add(bodies, &[]);
 }

@@ -8,7 +8,13 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use crate::{Inner, Store, StoreError, logs, wakeups::Wakeups};
+use crate::{
+    Inner, Store, StoreError,
+    gate::Gate,
+    own::{self, Own},
+    unwritten::Unwritten,
+    wakeups::Wakeups,
+};
 
 /// The tables, in the order they came to be.
 pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
@@ -42,7 +48,12 @@ pub async fn connect(
         // A phone tries once: better to wait for a busy machine than to refuse.
         .acquire_timeout(Duration::from_secs(8))
         .max_lifetime(Duration::from_mins(30))
-        .after_connect(|connection, _| Box::pin(fix_plans(connection)))
+        .after_connect(|connection, _| {
+            Box::pin(async {
+                fix_plans(&mut *connection).await?;
+                identify(connection).await
+            })
+        })
         .connect_with(options)
         .await
 }
@@ -65,6 +76,32 @@ async fn fix_plans(connection: &mut sqlx::PgConnection) -> Result<(), sqlx::Erro
     Ok(())
 }
 
+/// Notes in the session which database this is, for the statement that numbers. Asked once a connection:
+/// a Postgres that is not in recovery keeps its system identifier and timeline for as long as it runs, and
+/// a connection ends with it. A connection to a standby would survive its promotion, so none is kept.
+async fn identify(connection: &mut sqlx::PgConnection) -> Result<(), sqlx::Error> {
+    let identified = sqlx::query_scalar!(
+        "select case when not pg_is_in_recovery() then set_config(
+                'bruri.identity',
+                (select system_identifier from pg_control_system()) || '/'
+                    || left(pg_walfile_name(pg_current_wal_lsn()), 8),
+                false) end",
+    )
+    .fetch_one(connection)
+    .await;
+    match identified {
+        Ok(Some(_)) => Ok(()),
+        Ok(None) => Err(sqlx::Error::Configuration(
+            "the database is a standby in recovery: it takes no writes".into(),
+        )),
+        Err(sqlx::Error::Database(error)) => {
+            tracing::debug!(%error, "the database does not tell which one it is");
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
 impl Store {
     /// Brings the tables up to date, and makes the database this site's or finds that it is; opens the
     /// site's logs where there are none.
@@ -74,16 +111,19 @@ impl Store {
     pub async fn open(pool: PgPool, options: Options) -> Result<Self, StoreError> {
         migrate(&pool).await?;
         claim(&pool, &options).await?;
-        let own = logs::open_own(&pool, &options.site).await?;
-        let issuer = Issuer::after(own.stamp_micros);
+        let (own, stamp_micros) = own::open(&pool, &options.site).await?;
+        let issuer = Issuer::after(stamp_micros);
         let inner = Inner {
             pool,
             site: options.site,
             key: options.key,
             clock: options.clock,
             issuer,
-            own,
+            clock_trusted: true.into(),
+            own: Own::new(own),
+            gate: Gate::new(),
             wakeups: Wakeups::new(),
+            unwritten: Unwritten::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }

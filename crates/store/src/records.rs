@@ -20,10 +20,13 @@ pub(crate) struct NumberedRecord {
 }
 
 /// What is kept of a version in columns of its own, to find it again.
+#[derive(Clone)]
 pub(crate) struct VersionColumns {
     pub(crate) file: FileId,
     pub(crate) stamp_micros: u64,
     pub(crate) body: Option<Body>,
+    /// The body is not here, and not among those that are written.
+    pub(crate) pruned: bool,
 }
 
 /// What one transaction writes.
@@ -52,9 +55,11 @@ pub(crate) async fn write(
              on conflict (sha256) do nothing),
          records as (
              insert into record
-                    (log, sequence, chain, envelope, payload, realm, name, stamp_micros, body)
+                    (log, sequence, chain, envelope, payload, realm, name, stamp_micros, body,
+                     pruned)
              select $4, * from unnest($5::bigint[], $17::bytea[], $6::bytea[], $7::bytea[],
-                                      $8::text[], $9::text[], $10::bigint[], $11::bytea[])),
+                                      $8::text[], $9::text[], $10::bigint[], $11::bytea[],
+                                      $19::boolean[])),
          chain as (update log set chain = $18 where id = $4)
          update file
             set state = new.state, checksum = new.checksum, served_body = new.served_body,
@@ -81,21 +86,23 @@ pub(crate) async fn write(
         &states.served as _,
         &records.chains as _,
         records.chains.last().copied(),
+        &records.pruned,
     )
     .execute(transaction)
     .await?;
     Ok(())
 }
 
+/// Bodies as a statement writes them.
 #[derive(Default)]
-struct BodyColumns<'a> {
-    hashes: Vec<&'a [u8]>,
-    sizes: Vec<i32>,
-    contents: Vec<&'a [u8]>,
+pub(crate) struct BodyColumns<'a> {
+    pub(crate) hashes: Vec<&'a [u8]>,
+    pub(crate) sizes: Vec<i32>,
+    pub(crate) contents: Vec<&'a [u8]>,
 }
 
 impl<'a> BodyColumns<'a> {
-    fn of(bodies: &'a BTreeMap<Sha256, Packed>) -> Self {
+    pub(crate) fn of(bodies: &'a BTreeMap<Sha256, Packed>) -> Self {
         let mut columns = Self::default();
         for (hash, packed) in bodies {
             columns.hashes.push(hash.as_bytes());
@@ -116,6 +123,7 @@ struct RecordColumns<'a> {
     names: Vec<Option<&'a str>>,
     stamps: Vec<Option<i64>>,
     bodies: Vec<Option<&'a [u8]>>,
+    pruned: Vec<bool>,
 }
 
 impl<'a> RecordColumns<'a> {
@@ -123,7 +131,8 @@ impl<'a> RecordColumns<'a> {
         let mut columns = Self::default();
         for record in records {
             let version = record.version.as_ref();
-            let body = version.and_then(|v| v.body.as_ref());
+            let pruned = version.is_some_and(|v| v.pruned);
+            let body = version.and_then(|v| v.body.as_ref()).filter(|_| !pruned);
             columns.sequences.push(signed(record.sequence));
             columns.chains.push(record.chain.0.as_bytes());
             columns.envelopes.push(&record.raw.envelope);
@@ -132,6 +141,7 @@ impl<'a> RecordColumns<'a> {
             columns.names.push(version.map(|v| v.file.name.as_str()));
             columns.stamps.push(version.map(|v| signed(v.stamp_micros)));
             columns.bodies.push(body.map(|b| b.sha256.as_bytes()));
+            columns.pruned.push(pruned);
         }
         columns
     }

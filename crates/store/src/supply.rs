@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use bruri_domain::{
-    Chain, Cursor, Dot, LogId,
+    Chain, Cursor, Dot, LogId, Sha256,
     limits::{PAGE_BYTES_MAX, PAGE_RECORDS_MAX},
 };
-use bruri_wire::record::RawRecord;
+use bruri_wire::record::{RawRecord, decode_version};
 
 use bytes::Bytes;
 
@@ -25,12 +25,14 @@ pub struct Page {
     pub chains: Vec<Chain>,
     /// The bodies that they name, each once.
     pub bodies: Vec<Bytes>,
+    /// Those that they name and that are not here, each once.
+    pub absent: BTreeSet<Sha256>,
 }
 
 struct Candidate {
     raw: RawRecord,
     chain: Chain,
-    body: Option<(Vec<u8>, usize)>,
+    body: Option<(Sha256, usize)>,
 }
 
 /// A record beside its log; the log alone where it has none to give.
@@ -42,6 +44,7 @@ struct RecordRow {
     payload: Option<Vec<u8>>,
     body: Option<Vec<u8>>,
     bytes: Option<i32>,
+    pruned: Option<bool>,
 }
 
 impl RecordRow {
@@ -54,8 +57,20 @@ impl RecordRow {
         let raw = RawRecord { envelope: envelope.into(), payload: self.payload.map(Into::into) };
         let chain = row.chain("chain", &self.chain.unwrap_or_default())?;
         let size = self.bytes.and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
-        Ok(Candidate { raw, chain, body: self.body.map(|hash| (hash, size)) })
+        let body = match (&self.body, self.pruned) {
+            (Some(hash), _) => Some(row.sha256("body", hash)?),
+            (None, Some(true)) => pruned_body(row, &raw)?,
+            (None, _) => None,
+        };
+        Ok(Candidate { raw, chain, body: body.map(|hash| (hash, size)) })
     }
+}
+
+/// What the version of a pruned record names; nothing once it was erased.
+fn pruned_body(row: Row<'_>, raw: &RawRecord) -> Result<Option<Sha256>, StoreError> {
+    let Some(payload) = &raw.payload else { return Ok(None) };
+    let version = decode_version(payload).map_err(|_| row.corrupt("payload"))?;
+    Ok(version.body.map(|body| body.sha256))
 }
 
 impl Store {
@@ -70,7 +85,7 @@ impl Store {
             RecordRow,
             r#"select log.sequence as tail, record.sequence as "sequence?", record.chain as "chain?",
                       envelope as "envelope?", payload as "payload?", body as "body?",
-                      body.bytes as "bytes?"
+                      body.bytes as "bytes?", pruned as "pruned?"
                  from log
                  left join record on record.log = log.id
                                  and record.sequence > $3 and record.sequence <= $4
@@ -98,9 +113,9 @@ impl Store {
     }
 
     async fn with_bodies(&self, candidates: Vec<Candidate>) -> Result<Page, StoreError> {
-        let hashes: BTreeSet<&[u8]> =
-            candidates.iter().filter_map(|c| Some(c.body.as_ref()?.0.as_slice())).collect();
-        let hashes: Vec<&[u8]> = hashes.into_iter().collect();
+        let mut absent: BTreeSet<Sha256> =
+            candidates.iter().filter_map(|c| Some(c.body?.0)).collect();
+        let hashes: Vec<&[u8]> = absent.iter().map(Sha256::as_bytes).collect();
         let rows = sqlx::query!(
             "select body.sha256, bytes, content
                from unnest($1::bytea[]) as wanted (sha256)
@@ -110,13 +125,16 @@ impl Store {
         .fetch_all(self.pool())
         .await?;
         let table = Row { table: "body", key: &"of a page" };
-        let unpacked = rows.iter().map(|row| {
+        let mut bodies = Vec::with_capacity(rows.len());
+        for row in &rows {
             let sha256 = table.sha256("sha256", &row.sha256)?;
-            unpack(sha256, table.number("bytes", row.bytes.into())?, &row.content)
-        });
-        let bodies = unpacked.collect::<Result<_, _>>()?;
+            let bytes = table.number("bytes", row.bytes.into())?;
+            bodies.push(unpack(sha256, bytes, &row.content)?);
+            // What is left was pruned, it may be since the records were read.
+            absent.remove(&sha256);
+        }
         let (records, chains) = candidates.into_iter().map(|c| (c.raw, c.chain)).unzip();
-        Ok(Page { records, chains, bodies })
+        Ok(Page { records, chains, bodies, absent })
     }
 
     /// The chain of a log at a sequence; `None` where the log is not known here or not so long.

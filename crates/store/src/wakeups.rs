@@ -57,7 +57,7 @@ impl Store {
         }
     }
 
-    async fn sequences_sum(&self) -> Result<i64, StoreError> {
+    pub(crate) async fn sequences_sum(&self) -> Result<i64, StoreError> {
         let sum = sqlx::query_scalar!(r#"select sum(sequence)::bigint as "sum!" from log"#);
         Ok(sum.fetch_one(self.pool()).await?)
     }

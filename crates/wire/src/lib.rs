@@ -23,6 +23,11 @@ pub const DESCRIPTORS: &[u8] = include_bytes!("generated/descriptors.binpb");
     reason = "generated"
 )]
 pub mod proto {
+    pub mod conflict {
+        pub mod v1 {
+            include!("generated/bruri.conflict.v1.rs");
+        }
+    }
     pub mod history {
         pub mod v1 {
             include!("generated/bruri.history.v1.rs");

@@ -97,6 +97,16 @@ pub fn decode_version(bytes: &[u8]) -> Result<Version, InvalidRecord> {
     decode::<proto::Version>(bytes, "payload", PAYLOAD_BYTES_MAX)?.try_into()
 }
 
+/// Encodes a context by itself, as a site keeps it for a phone.
+pub fn encode_context(context: &Context) -> Vec<u8> {
+    proto::Context::from(context).encode_to_vec()
+}
+
+/// Reads a context that is within the bounds of a record.
+pub fn decode_context(bytes: &[u8]) -> Result<Context, InvalidRecord> {
+    context(decode(bytes, "context", PAYLOAD_BYTES_MAX)?, OF_A_RECORD)
+}
+
 /// Encodes a file's state.
 pub fn encode_state(state: &FileState) -> Vec<u8> {
     proto::FileState {

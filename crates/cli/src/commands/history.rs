@@ -1,6 +1,6 @@
 //! `bruri history`: who backed up what and when; put an older version back.
 
-mod tables;
+pub(super) mod tables;
 
 use std::{
     fmt,
@@ -81,7 +81,7 @@ pub(crate) struct Rows {
     /// At most so many
     #[arg(long, value_name = "ROWS", default_value_t = CLI_ROWS_DEFAULT,
           value_parser = clap::value_parser!(u32).range(1..=i64::from(CLI_ROWS_MAX)))]
-    limit: u32,
+    pub(super) limit: u32,
 }
 
 /// A version of a file.
@@ -96,7 +96,7 @@ pub(crate) struct VersionArg {
 
 /// A file as a person names it: `299_16xxdata.txt`, or `guests/299_16xxdata.txt`.
 #[derive(Clone, Debug)]
-pub(crate) struct FileArg(FileId);
+pub(crate) struct FileArg(pub(super) FileId);
 
 impl FromStr for FileArg {
     type Err = std::convert::Infallible;
@@ -188,12 +188,12 @@ async fn list(
 }
 
 /// Rows of the next page; 0 where there are enough.
-fn left(limit: u32, have: usize) -> u32 {
+pub(super) fn left(limit: u32, have: usize) -> u32 {
     let have = u32::try_from(have).unwrap_or(u32::MAX);
     limit.saturating_sub(have).min(PAGE_ROWS_MAX)
 }
 
-fn note_more(more: bool, shown: usize) {
+pub(super) fn note_more(more: bool, shown: usize) {
     if more {
         print::note(&format!(
             "there are more than these {}: --limit shows more",

@@ -64,15 +64,19 @@ fn logs(logs: &[Log]) -> String {
     let columns = [
         Column::Left("LOG"),
         Column::Left("KIND"),
+        Column::Left("OPEN"),
         Column::Right("SEQUENCE"),
         Column::Left("CHAIN"),
+        Column::Left("CONTINUES"),
     ];
     let rows = logs.iter().map(|log| {
         vec![
             format!("{}/{}", log.site, log.epoch),
             log.kind.clone(),
+            if log.open { "open" } else { "" }.to_owned(),
             print::number(log.sequence),
             log.chain.chars().take(CHAIN_DIGITS).collect(),
+            log.continues.clone(),
         ]
     });
     print::table(&columns, rows)
@@ -116,6 +120,12 @@ mod tests {
             kind: kind.to_owned(),
             sequence,
             chain: "0123456789abcdef".repeat(4),
+            open: kind == "files",
+            continues: if sequence > 0 {
+                "london/61c2d04b77e19f3a/90".to_owned()
+            } else {
+                String::new()
+            },
         };
         let live = Peer {
             site: "tokyo".to_owned(),
@@ -154,9 +164,9 @@ started     2023-11-14T22:13:20Z
 files       1,204
 database    52.1 MB
 
-LOG                      KIND     SEQUENCE  CHAIN
-london/9f3a61c2d04b77e1  control         0  0123456789abcdef
-london/9f3a61c2d04b77e1  files      12,345  0123456789abcdef
+LOG                      KIND     OPEN  SEQUENCE  CHAIN             CONTINUES
+london/9f3a61c2d04b77e1  control               0  0123456789abcdef
+london/9f3a61c2d04b77e1  files    open    12,345  0123456789abcdef  london/61c2d04b77e19f3a/90
 
 PEER   ADDRESS             STATE      LAG  LAST HEARD            RELEASE  LAST ERROR
 tokyo  tokyo.example:7440  live         0  2023-11-14T22:15:00Z  0.1.0

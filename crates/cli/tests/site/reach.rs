@@ -17,7 +17,7 @@ release  0.1.0
 started  2023-11-14T22:13:20Z
 files    1,204
 
-LOG  KIND  SEQUENCE  CHAIN
+LOG  KIND  OPEN  SEQUENCE  CHAIN  CONTINUES
 
 no peers: this site does not replicate
 "

@@ -88,6 +88,7 @@ impl World {
             45..48 => self.erase(site, step, file),
             48..59 => self.toggle_link(),
             59 => self.sites[site].clock = clock(&mut self.draw),
+            62..64 => self.sites[site].get_in_vain(phone, file),
             60..62 if self.plan.lost_tails => self.lose_tail(site),
             _ => self.pull(site),
         }
@@ -110,7 +111,8 @@ impl World {
         }
         let record = self.put(site, put);
         let served = self.sites[site].files[put.file].state.served();
-        let as_sent = served.is_some_and(|head| {
+        // A file without a head is deleted as well as one whose head is a deletion.
+        let as_sent = served.map_or(put.body.is_none(), |head| {
             head.body == put.body && record.as_ref().is_none_or(|record| record.dot == head.dot)
         });
         self.verdict.expect(Check::OwnWriteIsServed, as_sent, || format!("step {}", put.step));

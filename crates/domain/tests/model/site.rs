@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, rc::Rc};
 
 use bruri_domain::{
-    Author, Body, Context, Dot, Epoch, FileId, FileName, Issuer, LogId, RealmId, SiteName, Stamp,
-    Version,
+    Author, Body, Context, Decision, Dot, Epoch, FileId, FileName, FileState, Issuer, LogId,
+    RealmId, Remembered, SiteName, Stamp, Version, Writer,
 };
 
 use super::{
@@ -38,11 +38,10 @@ pub(crate) struct SiteClock {
     pub(crate) trusted: bool,
 }
 
-/// What a site remembers of a phone and a file: what it last served to it, or took from it.
+/// What a site remembers of a phone and a file, by the rule and by the model, and what the phone knows.
 #[derive(Clone)]
 struct Entry {
-    generation: u64,
-    context: Context,
+    remembered: Remembered,
     oracle: oracle::Context,
     truth: Truth,
 }
@@ -56,6 +55,16 @@ pub(crate) struct Put {
     pub(crate) file: FileNo,
     /// None: the phone deletes the file.
     pub(crate) body: Option<Body>,
+}
+
+impl Entry {
+    /// Whether it counts for a file of that generation; that nothing is known always does.
+    fn is_of(&self, of: u64) -> bool {
+        match self.remembered {
+            Remembered::Blind => true,
+            Remembered::Seen { generation, .. } => generation == of,
+        }
+    }
 }
 
 impl Site {
@@ -79,28 +88,38 @@ impl Site {
     }
 
     /// A phone sends no version: what this site last served to it, or took from it, tells what it had
-    /// seen. None where the file is confirmed to be this already.
+    /// seen. None where the file is confirmed to be this already, or there is nothing to delete.
     pub(crate) fn put(&mut self, put: Put) -> Option<Rc<Record>> {
         let state = &self.files[put.file].state;
-        if state.all_heads_are(put.body.map(|body| body.sha256)) {
+        let entry = self.remembered.get(&(put.phone, put.file));
+        let writer = Writer::Phone(entry.map(|entry| &entry.remembered));
+        let hash = put.body.map(|body| body.sha256);
+        let Decision::Version(seen) = state.decide(hash, writer) else {
             self.get(put.phone, put.file);
             return None;
-        }
-        let remembered = self.remembered.get(&(put.phone, put.file));
-        let entry = remembered
-            .filter(|entry| entry.generation == state.generation())
+        };
+        let entry = entry
+            .filter(|entry| entry.is_of(state.generation()))
             .cloned()
             .unwrap_or_else(|| self.everything(put.file));
-        let version = version(put, entry.context, self.stamp(put.step));
+        let version = version(put, seen, self.stamp(put.step));
         let written = Written { version, context: entry.oracle, truth: entry.truth };
         let content = Content::Version(Box::new(written));
+        let before = state.clone();
         let record = self.append(put.step, put.file, content);
-        self.remember(put.phone, &record);
+        self.remember(put.phone, &record, &before);
         Some(record)
     }
 
     pub(crate) fn get(&mut self, phone: usize, file: FileNo) {
         let entry = self.everything(file);
+        self.remembered.insert((phone, file), entry);
+    }
+
+    /// The answer does not arrive whole: nobody knows what the phone has, so it may know nothing.
+    pub(crate) fn get_in_vain(&mut self, phone: usize, file: FileNo) {
+        let (oracle, truth) = (oracle::Context::default(), Truth::new());
+        let entry = Entry { remembered: Remembered::Blind, oracle, truth };
         self.remembered.insert((phone, file), entry);
     }
 
@@ -111,32 +130,36 @@ impl Site {
     fn everything(&self, file: FileNo) -> Entry {
         let replica = &self.files[file];
         Entry {
-            generation: replica.state.generation(),
-            context: replica.state.whole_context(),
+            remembered: Remembered::served(&replica.state),
             oracle: replica.oracle.context.clone(),
             truth: replica.known(),
         }
     }
 
-    /// The record's own context and its dot, never the file's: another phone's version may lie between.
-    fn remember(&mut self, phone: usize, record: &Record) {
+    fn remember(&mut self, phone: usize, record: &Record, before: &FileState) {
         let Some(written) = record.written() else { return };
-        let (mut context, mut oracle) = (written.version.context.clone(), written.context.clone());
-        let history = &self.files[record.file].history;
-        let unseen = history.keys().any(|dot| {
-            dot.log == record.dot.log && *dot != record.dot && !written.context.covers(dot)
-        });
-        if unseen && self.mutant != Some(Mutant::AcceptedMeansSeen) {
-            context.add(&record.dot);
-            oracle.add(&record.dot);
-        } else {
-            context.raise_to(&record.dot);
-            oracle.raise_to(&record.dot);
-        }
+        let remembered = match self.mutant {
+            Some(Mutant::AcceptedMeansSeen) => all_below(record, &written.version),
+            _ => Remembered::accepted(before, &record.dot, &written.version),
+        };
+        let oracle = self.accepted_by_the_model(record, written);
         let mut truth = written.truth.clone();
         truth.insert(record.number);
-        let entry = Entry { generation: record.generation, context, oracle, truth };
-        self.remembered.insert((phone, record.file), entry);
+        self.remembered.insert((phone, record.file), Entry { remembered, oracle, truth });
+    }
+
+    /// The record's own context and its dot, never the file's: another phone's version may lie between.
+    fn accepted_by_the_model(&self, record: &Record, written: &Written) -> oracle::Context {
+        let mut context = written.context.clone();
+        let unseen = self.files[record.file].history.keys().any(|dot| {
+            dot.log == record.dot.log && *dot != record.dot && !written.context.covers(dot)
+        });
+        if unseen {
+            context.add(&record.dot);
+        } else {
+            context.raise_to(&record.dot);
+        }
+        context
     }
 
     fn append(&mut self, step: usize, file: FileNo, content: Content) -> Rc<Record> {
@@ -222,6 +245,13 @@ impl Site {
         let times = own.filter_map(|r| r.written().map(|written| written.version.stamp.micros));
         self.issuer = Issuer::after(times.max().unwrap_or(0));
     }
+}
+
+/// What the mutant takes an accepted version to mean: all of its log up to it was seen.
+fn all_below(record: &Record, version: &Version) -> Remembered {
+    let mut context = version.context.clone();
+    context.raise_to(&record.dot);
+    Remembered::Seen { generation: record.generation, context }
 }
 
 fn new_log(site: &SiteName, draw: &mut Draw) -> LogId {

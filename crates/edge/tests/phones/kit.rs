@@ -51,6 +51,7 @@ impl Site {
         let (lookup, reader) = Reader::new(store.clone());
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let background = TaskTracker::new();
+        background.spawn(committer.writer().run());
         background.spawn(committer.run());
         background.spawn(reader.run());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

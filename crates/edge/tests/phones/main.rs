@@ -10,6 +10,7 @@ mod addresses;
 mod bodies;
 mod connections;
 mod crowd;
+mod delivery;
 mod garbage;
 mod kit;
 mod log;

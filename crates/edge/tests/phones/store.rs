@@ -99,3 +99,21 @@ async fn a_damaged_row_is_never_served(pool: PgPool) {
     assert!(!reply.text().contains("checksum"), "{}", reply.text());
     site.assert_serves().await;
 }
+
+#[sqlx::test(migrator = "bruri_store::MIGRATOR")]
+async fn a_backup_whose_bytes_have_yet_to_arrive_is_neither_missing_nor_another(pool: PgPool) {
+    let site = Site::start(pool).await;
+    site.put("/1_16xxdata.txt", b"a=b").await;
+    site.put("/1_16xxdata.txt", b"a=c").await;
+    // As where a peer sent the second version without its body.
+    let pruned = "update record set body = null, pruned = true where sequence = 2";
+    sqlx::query(pruned).execute(&site.pool).await.unwrap();
+    let gone = "delete from body where not exists (select from record where body = sha256)";
+    sqlx::query(gone).execute(&site.pool).await.unwrap();
+    let reply = site.get("/1_16xxdata.txt").await;
+    assert_eq!((reply.status, reply.header("retry-after")), (503, Some("2")));
+    let text = "the backup is known here, but its bytes have yet to arrive; try again\n";
+    assert_eq!(reply.text(), text);
+    assert_eq!(site.put("/1_16xxdata.txt", b"a=d").await, 204);
+    assert_eq!(site.get("/1_16xxdata.txt").await.body, b"a=d");
+}

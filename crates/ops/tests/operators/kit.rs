@@ -6,15 +6,16 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use bruri_domain::{
     Author, Body, Clock, Context, Cursor, DeploymentKey, Dot, Epoch, FileId, FileName, Log, LogId,
-    LogKind, Phone, RealmId, SiteName, Stamp, Version,
+    LogKind, Phone, RealmId, Retention, SiteName, Stamp, Version,
 };
 use bruri_ops::{About, Ops, OpsError, Socket, serve_socket};
 use bruri_store::{
-    Backup, Incoming, IncomingBatch, Options, Store,
+    Backup, Incoming, IncomingBatch, Options, Pruning, Store,
     committer::{Commits, Committer},
 };
 use bruri_wire::{
@@ -118,7 +119,16 @@ impl Site {
         let to = Cursor { sequence: 1, chain, ..from.clone() };
         let bodies = [(Body::of(content).sha256, Bytes::from_static(content))].into();
         let records = vec![Incoming { raw, envelope, version: Some(version) }];
-        self.store.apply(&IncomingBatch { from, to, records, bodies }).await.unwrap();
+        let batch = IncomingBatch { from, to, records, bodies, absent: [].into() };
+        self.store.apply(&batch).await.unwrap();
+    }
+
+    /// Drops every body that need not stay.
+    pub(crate) async fn prune(&self) {
+        let none = Some(Duration::ZERO);
+        let retention = Retention { all: none, days: none, weeks: none, months: none, thins: true };
+        let pruning = Pruning { retention, only_call_log: |_, _| true, rest: Duration::ZERO };
+        self.store.prune(&pruning).await.unwrap();
     }
 
     /// Waits until the services have ended.

@@ -6,6 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod conflicts;
 mod files;
 mod kit;
 mod restore;

@@ -121,3 +121,20 @@ async fn a_restore_of_what_is_unknown_or_gone_changes_nothing(pool: PgPool) {
     assert_eq!(refused.message(), format!("the body of {old} is no longer kept"));
     assert_eq!((count(&site).await, served(&site).await.1), (2, b"A=2".to_vec()));
 }
+
+#[sqlx::test(migrator = "bruri_store::MIGRATOR")]
+async fn a_version_that_retention_pruned_is_listed_as_such_and_cannot_be_put_back(pool: PgPool) {
+    let site = Site::start(pool).await;
+    let old = site.phone(FILE, Some(b"A=1")).await;
+    site.phone(FILE, Some(b"A=2")).await;
+    site.prune().await;
+
+    let request = ListVersionsRequest { file: Some(named(FILE)), ..Default::default() };
+    let versions = site.history().await.list_versions(request).await.unwrap().into_inner().versions;
+    let listed: Vec<_> = versions.iter().map(|v| (v.pruned, v.body_bytes)).collect();
+    assert_eq!(listed, [(false, 3), (true, 3)]);
+    let refused = restore(&site, &old).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    assert_eq!(refused.message(), format!("the body of {old} is no longer kept"));
+    assert_eq!(count(&site).await, 2);
+}

@@ -41,7 +41,12 @@ async fn a_status_tells_what_the_site_is_holds_and_hears(pool: PgPool) {
 async fn health_follows_readiness(pool: PgPool) {
     let site = Site::start(pool).await;
     let mut client = HealthClient::new(site.channel().await);
-    for service in ["", "bruri.history.v1.HistoryService", "bruri.site.v1.SiteService"] {
+    for service in [
+        "",
+        "bruri.history.v1.HistoryService",
+        "bruri.conflict.v1.ConflictService",
+        "bruri.site.v1.SiteService",
+    ] {
         let request = HealthCheckRequest { service: service.to_owned() };
         let mut stream = client.watch(request).await.unwrap().into_inner();
         let mut last = stream.next().await.unwrap().unwrap().status();
@@ -77,7 +82,12 @@ async fn reflection_tells_of_the_services_that_are_here(pool: PgPool) {
     let names: Vec<String> = list.service.into_iter().map(|service| service.name).collect();
     assert_eq!(
         names,
-        ["bruri.history.v1.HistoryService", "bruri.site.v1.SiteService", "grpc.health.v1.Health"]
+        [
+            "bruri.history.v1.HistoryService",
+            "bruri.conflict.v1.ConflictService",
+            "bruri.site.v1.SiteService",
+            "grpc.health.v1.Health"
+        ]
     );
 
     let symbol = "bruri.history.v1.HistoryService.RestoreVersion".to_owned();

@@ -55,6 +55,7 @@ fn batch(from: &Cursor, records: &[RawRecord], bodies: &[&[u8]]) -> proto::Batch
         entries: records.iter().map(entry).collect(),
         bodies: bodies.iter().map(|body| Bytes::copy_from_slice(body)).collect(),
         chain: chain.0.as_bytes().to_vec(),
+        absent_bodies: Vec::new(),
     }
 }
 
@@ -106,7 +107,7 @@ fn a_batch_must_follow_the_cursor_within_bounds() {
     let many = batch(&beginning(), &many, &[]);
     assert_eq!(refusal(many), "the batch has 513 records, expected 1 to 512");
     let bodies = batch(&beginning(), &[backup(b"a")], &[b"a", b"b"]);
-    assert_eq!(refusal(bodies), "the batch has 2 bodies for 1 records");
+    assert_eq!(refusal(bodies), "the batch has or lacks 2 bodies for 1 records");
     let large = vec![0; FILE_BYTES_MAX + 1];
     let large = batch(&beginning(), &[backup(b"a")], &[&large]);
     assert_eq!(refusal(large), "a body has more than 1048576 bytes");
@@ -151,4 +152,43 @@ fn credit_counts_envelopes_payloads_and_bodies() {
     let bytes = record.envelope.len() + record.payload.as_ref().unwrap().len() + 4;
     let batch = batch(&beginning(), &[record], &[b"four"]);
     assert_eq!(credit_bytes(&batch), bytes as u64);
+}
+
+fn without_bodies(records: &[RawRecord], absent: &[&[u8]]) -> proto::Batch {
+    let absent = absent.iter().map(|body| Sha256::of(body).as_bytes().to_vec()).collect();
+    proto::Batch { absent_bodies: absent, ..batch(&beginning(), records, &[]) }
+}
+
+#[test]
+fn a_body_may_be_missing_only_where_the_supplier_says_that_it_has_it_no_more() {
+    let records = [backup(b"a"), backup(b"b")];
+    let both = without_bodies(&records, &[b"b", b"a"]);
+    let checked = check(both, &beginning(), &key()).unwrap();
+    assert_eq!(checked.absent, [Sha256::of(b"a"), Sha256::of(b"b")].into());
+    assert!(checked.bodies.is_empty());
+
+    let one = without_bodies(&records, &[b"a"]);
+    let text = "record 2: no body in the batch has the hash and size that it names";
+    assert_eq!(refusal(one), text);
+    let mut other = without_bodies(&records, &[b"a", b"c"]);
+    assert_eq!(refusal(other.clone()), text);
+    other.absent_bodies.push(vec![0; 32]);
+    assert_eq!(refusal(other), "the batch has or lacks 3 bodies for 2 records");
+    let mut short = without_bodies(&records, &[b"a", b"b"]);
+    short.absent_bodies[0].pop();
+    assert_eq!(refusal(short), "field batch.absent_bodies is missing or out of bounds");
+}
+
+#[test]
+fn a_body_that_came_is_not_absent_and_one_that_nobody_names_is_passed_over() {
+    let mut mixed = batch(&beginning(), &[backup(b"a"), backup(b"b")], &[b"a"]);
+    mixed.absent_bodies.push(Sha256::of(b"b").as_bytes().to_vec());
+    let checked = check(mixed, &beginning(), &key()).unwrap();
+    assert_eq!((checked.bodies.len(), checked.absent), (1, [Sha256::of(b"b")].into()));
+
+    let mut named = batch(&beginning(), &[backup(b"a"), backup(b"a")], &[b"a"]);
+    named.absent_bodies.push(Sha256::of(b"a").as_bytes().to_vec());
+    assert!(check(named.clone(), &beginning(), &key()).unwrap().absent.is_empty());
+    named.absent_bodies[0] = vec![0; 32];
+    assert!(check(named, &beginning(), &key()).unwrap().absent.is_empty());
 }

@@ -13,5 +13,7 @@ mod forged;
 mod kit;
 mod level;
 mod lines;
+mod pruned;
 mod refusals;
+mod relays;
 mod twins;

@@ -184,7 +184,8 @@ async fn versions_written_without_knowledge_of_each_other_are_heads_until_one_co
     let conflict = [(theirs.clone(), Standing::Served), (mine.clone(), Standing::Concurrent)];
     assert_eq!(standings(&site).await, conflict);
     // Equal to one head only, so it tells something new.
-    let put = site.put(&file, "theirs").await;
+    site.get_by(9, &file).await;
+    let put = site.put_by(9, &file, "theirs").await;
     assert_eq!(put.outcome, Outcome::Replaced);
     let versions = site.store.versions(&file, None, 9).await.unwrap();
     let context: &Context =

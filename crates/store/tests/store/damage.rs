@@ -60,9 +60,9 @@ async fn a_damaged_file_is_not_served_and_the_others_are(
             site.lookup.served(&two),
             site.lookup.served(&three)
         );
-        assert_eq!(served.0.unwrap().unwrap().content, "1");
+        assert_eq!(served.0.unwrap().version.unwrap().content, "1");
         assert!(names_column(served.1, column), "{what}");
-        assert_eq!(served.2.unwrap().unwrap().content, "3");
+        assert_eq!(served.2.unwrap().version.unwrap().content, "3");
         site.pool.execute("truncate file, record, body, log").await.unwrap();
         site.close().await;
     }

@@ -1,20 +1,28 @@
 //! Every statement finds its rows by an index: asked of the database itself, for the very statements that
 //! the store has prepared.
 
+use bruri_domain::Cursor;
 use sqlx::{
     AssertSqlSafe, PgPool, Row as _,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use crate::kit::{FIRST_MICROS, Origin, Site, file_of, key};
+use bytes::Bytes;
+
+use crate::kit::{FIRST_MICROS, NOTHING, Origin, Site, file_of, key};
 
 /// Statements that are meant to read a whole table, by how they begin.
-const WHOLE: [&str; 5] = [
+const WHOLE: [&str; 9] = [
     "select site, epoch, kind,",
     "select sum(sequence)",
     "select count(*) as \"count!\" from log",
     "select count(*) as \"count!\" from file",
     "select name, deployment_key_check from site",
+    "select count(*) as \"count!\" from conflict",
+    "select noted_micros from remembered",
+    // As much of them as the limit says.
+    "select sha256 from dropped_body",
+    "with chosen as",
 ];
 
 /// Everything that a store can be asked, over one connection.
@@ -32,11 +40,52 @@ async fn ask_everything(site: &Site) {
     store.records_after(&dot.log, 0).await.unwrap();
     store.chain_at(&store.vector().await.unwrap()[0]).await.unwrap();
     store.counts().await.unwrap();
+    store.write_remembered().await.unwrap();
+    store.sweep_remembered(10).await.unwrap();
+    store.rebuild(&file).await.unwrap();
+    let vector = store.vector().await.unwrap();
+    let files = vector.iter().find(|at| at.sequence > 0).unwrap();
+    let ahead = Cursor { sequence: files.sequence + 1, ..files.clone() };
+    store.peer_has(&[ahead]).await.unwrap();
+    store.set_back(&Cursor::at_beginning(files.log.clone())).await.unwrap();
     let mut tokyo = Origin::new("tokyo", 7);
     for micros in 1..3 {
         tokyo.backup(&file, b"c", micros);
         store.apply(&tokyo.batch()).await.unwrap();
     }
+    ask_of_retention(site, &mut tokyo).await;
+    ask_of_conflicts(site).await;
+}
+
+async fn ask_of_conflicts(site: &Site) {
+    let (store, file) = (&site.store, file_of(2));
+    site.put(&file, "a").await;
+    for (epoch, content) in [(8, b"b"), (9, b"c")] {
+        let mut tokyo = Origin::new("tokyo", epoch);
+        tokyo.backup(&file, content, 1);
+        store.apply(&tokyo.batch()).await.unwrap();
+    }
+    let open = store.conflicts(None, 10).await.unwrap();
+    store.conflict_heads(&open[0], 1000).await.unwrap();
+    store.conflicts_ever(None, 10).await.unwrap();
+    store.conflict(&file, None).await.unwrap();
+    store.open_conflicts().await.unwrap();
+    site.get_by(1, &file).await;
+    site.put_by(1, &file, "d").await;
+    assert!(store.conflict(&file, None).await.unwrap().end.is_some());
+}
+
+async fn ask_of_retention(site: &Site, tokyo: &mut Origin) {
+    let (store, file) = (&site.store, file_of(1));
+    site.prune(&NOTHING).await;
+    tokyo.backup(&file, b"d", 9);
+    tokyo.backup(&file, b"e", 9);
+    store.apply(&tokyo.pruned_batch()).await.unwrap();
+    site.put(&file, "f").await;
+    store.wanted_bodies(9).await.unwrap();
+    tokyo.backup(&file_of(2), b"g", 9);
+    store.apply(&tokyo.pruned_batch()).await.unwrap();
+    store.store_wanted(&Bytes::from("g")).await.unwrap();
 }
 
 /// A statement and the plan that it is run by.
@@ -84,10 +133,11 @@ impl Planned {
         for (at, line) in lines.iter().enumerate() {
             let condition = lines.get(at + 1).filter(|below| below.starts_with("Index Cond"));
             let condition = condition.copied().unwrap_or_default();
-            let derived = line.contains("Function Scan") || line.contains("Subquery Scan");
+            let derived = ["Function Scan", "Subquery Scan", "CTE Scan"];
+            let derived = derived.iter().any(|node| line.contains(node));
             let table = line.contains("Scan") && !derived;
             let narrow = if line.contains(" on record") {
-                condition.contains("sequence") || condition.contains("name")
+                ["sequence", "name", "body"].iter().any(|column| condition.contains(column))
             } else {
                 !condition.is_empty()
             };

@@ -99,6 +99,9 @@ pub struct Version {
     /// The dot of the version that was put back, where this is a restore.
     #[prost(string, tag = "10")]
     pub restored_dot: ::prost::alloc::string::String,
+    /// Its body is not kept here: retention dropped it, here or before it came, or it has yet to arrive.
+    #[prost(bool, tag = "11")]
+    pub pruned: bool,
 }
 /// Nested message and enum types in `Version`.
 pub mod version {

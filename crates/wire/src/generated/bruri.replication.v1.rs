@@ -2,7 +2,7 @@
 /// SubscribeRequest is what a consumer says.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SubscribeRequest {
-    #[prost(oneof = "subscribe_request::Request", tags = "1, 2, 3")]
+    #[prost(oneof = "subscribe_request::Request", tags = "1, 2, 3, 4")]
     pub request: ::core::option::Option<subscribe_request::Request>,
 }
 /// Nested message and enum types in `SubscribeRequest`.
@@ -15,6 +15,8 @@ pub mod subscribe_request {
         Wants(super::Wants),
         #[prost(message, tag = "3")]
         Credit(super::Credit),
+        #[prost(message, tag = "4")]
+        Ack(super::Ack),
     }
 }
 /// SubscribeResponse is what a supplier says.
@@ -59,7 +61,8 @@ pub struct Hello {
     #[prost(string, tag = "6")]
     pub release: ::prost::alloc::string::String,
 }
-/// Wants names the logs to send on this stream and where each was left; it replaces an earlier Wants.
+/// Wants names the logs to send on this stream and where each was left; it replaces an earlier Wants. Of a log
+/// that an earlier one named, what was sent already is not sent again.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Wants {
     #[prost(message, repeated, tag = "1")]
@@ -71,6 +74,19 @@ pub struct Wants {
 pub struct Credit {
     #[prost(uint64, tag = "1")]
     pub bytes: u64,
+}
+/// Ack answers a heartbeat, so that the round trip and the difference of the clocks can be told.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Ack {
+    /// The heartbeat that it answers.
+    #[prost(uint64, tag = "1")]
+    pub heartbeat: u64,
+    /// Comes back in the next heartbeat; means nothing to the supplier.
+    #[prost(uint64, tag = "2")]
+    pub echo: u64,
+    /// Phones read at the consumer: for the next 5 s heartbeats should come often.
+    #[prost(bool, tag = "3")]
+    pub reading: bool,
 }
 /// Log is one continuous log of a site.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -121,6 +137,29 @@ pub struct Heartbeat {
     /// The supplier's clock, microseconds since 1970-01-01 UTC.
     #[prost(uint64, tag = "3")]
     pub sent_micros: u64,
+    /// Counts the heartbeats of a stream, from 1.
+    #[prost(uint64, tag = "4")]
+    pub number: u64,
+    /// From the last Ack; 0 until there was one.
+    #[prost(uint64, tag = "5")]
+    pub echo: u64,
+    /// Microseconds from the arrival of that Ack to this heartbeat, by a clock that does not jump.
+    #[prost(uint64, tag = "6")]
+    pub held_micros: u64,
+    /// How long ago, at most, the supplier had all that every other site had whose logs it knows and that is
+    /// not away: ages add up over relays.
+    #[prost(uint64, tag = "7")]
+    pub level_age_micros: u64,
+    /// Sites that are away: the supplier has not known for 2 s that it has all they have. Since the last
+    /// heartbeat of this stream these went, and these came back.
+    #[prost(string, repeated, tag = "8")]
+    pub gone: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "9")]
+    pub back: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// How long ago, at most, what this heartbeat tells of the supplier's own logs was all that they held: more
+    /// than 0 while it has not read yet what it knows to have changed.
+    #[prost(uint64, tag = "10")]
+    pub own_age_micros: u64,
 }
 /// Batch is a run of records of one log, exactly as their origin wrote them.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -138,6 +177,10 @@ pub struct Batch {
     /// The chain value after the last entry.
     #[prost(bytes = "vec", tag = "5")]
     pub chain: ::prost::alloc::vec::Vec<u8>,
+    /// SHA-256 of the bodies that the entries name and the supplier has no more: retention dropped them there,
+    /// or they never reached it. Every other one is in `bodies`.
+    #[prost(bytes = "vec", repeated, tag = "6")]
+    pub absent_bodies: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
 /// Entry is one record.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -184,6 +227,10 @@ pub mod refusal {
         Ahead = 2,
         /// Both have this place with different chain values: the log forked.
         Fork = 3,
+        /// The supplier's records are damaged there.
+        Damaged = 4,
+        /// Both have this place with different chain values, and the supplier, whose log it is, gives way: the consumer keeps its branch.
+        GivesWay = 5,
     }
     impl Reason {
         /// String value of the enum field names used in the ProtoBuf definition.
@@ -196,6 +243,8 @@ pub mod refusal {
                 Self::UnknownLog => "REASON_UNKNOWN_LOG",
                 Self::Ahead => "REASON_AHEAD",
                 Self::Fork => "REASON_FORK",
+                Self::Damaged => "REASON_DAMAGED",
+                Self::GivesWay => "REASON_GIVES_WAY",
             }
         }
         /// Creates an enum from field names used in the ProtoBuf definition.
@@ -205,6 +254,8 @@ pub mod refusal {
                 "REASON_UNKNOWN_LOG" => Some(Self::UnknownLog),
                 "REASON_AHEAD" => Some(Self::Ahead),
                 "REASON_FORK" => Some(Self::Fork),
+                "REASON_DAMAGED" => Some(Self::Damaged),
+                "REASON_GIVES_WAY" => Some(Self::GivesWay),
                 _ => None,
             }
         }

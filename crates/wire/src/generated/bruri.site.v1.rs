@@ -45,6 +45,12 @@ pub struct Log {
     /// The running hash there, in lower-case hexadecimal.
     #[prost(string, tag = "5")]
     pub chain: ::prost::alloc::string::String,
+    /// This site appends to it.
+    #[prost(bool, tag = "6")]
+    pub open: bool,
+    /// Where the site left its log before this one, as a dot; empty in its first.
+    #[prost(string, tag = "7")]
+    pub continues: ::prost::alloc::string::String,
 }
 /// Peer is another site as seen from here.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -18,7 +18,7 @@ const BUILT_IN_REALM: &str = "default";
 const BYTES_A_LINE: usize = 16;
 
 /// A file as a person names it.
-pub(super) fn file_name(id: &FileId) -> String {
+pub(in crate::commands) fn file_name(id: &FileId) -> String {
     match id.realm.as_str() {
         "" | BUILT_IN_REALM => id.name.clone(),
         realm => format!("{realm}/{}", id.name),
@@ -49,12 +49,19 @@ fn file_row(file: &File) -> Vec<String> {
         print::time(file.confirmed_at.as_ref()),
         of_served(author),
         of_served(|version| version.dot.clone()),
-        if file.conflict { format!("conflict of {}", file.heads) } else { String::new() },
+        state(file),
     ]
 }
 
+fn state(file: &File) -> String {
+    let conflict = file.conflict.then(|| format!("conflict of {}", file.heads));
+    let is_pruned = file.served.as_ref().is_some_and(|version| version.pruned);
+    let pruned = is_pruned.then(|| "its bytes have yet to arrive".to_owned());
+    conflict.into_iter().chain(pruned).collect::<Vec<_>>().join(", ")
+}
+
 /// Versions of a file.
-pub(super) fn versions(versions: &[Version]) -> String {
+pub(in crate::commands) fn versions(versions: &[Version]) -> String {
     let columns = [
         Column::Left("VERSION"),
         Column::Left("WRITTEN"),
@@ -68,7 +75,7 @@ pub(super) fn versions(versions: &[Version]) -> String {
             version.dot.clone(),
             print::time(version.written_at.as_ref()),
             size(version),
-            json::standing(version.standing()).to_owned(),
+            standing(version),
             author(version),
             detail(version),
         ]
@@ -82,6 +89,11 @@ fn size(version: &Version) -> String {
     } else {
         print::size(version.body_bytes)
     }
+}
+
+fn standing(version: &Version) -> String {
+    let standing = json::standing(version.standing());
+    if version.pruned { format!("{standing}, pruned") } else { standing.to_owned() }
 }
 
 fn author(version: &Version) -> String {
@@ -111,7 +123,7 @@ pub(super) fn restored(file: &FileId, version: &Version, appended: bool) -> Stri
 }
 
 /// A body line by line, with everything escaped that is no letter, or its first bytes.
-pub(super) fn body(body: &[u8], text: &Text) -> String {
+pub(in crate::commands) fn body(body: &[u8], text: &Text) -> String {
     let mut shown = String::new();
     // Writing into a string does not fail, here and below.
     if let Some(text) = text.text() {
@@ -210,6 +222,15 @@ london/9f3a61c2d04b77e1/7    2023-11-14T22:13:20Z  52.1 kB  concurrent  192.0.2.
 AVAYA/J179-4.0.7.0 (MAC:64c3549e5334)
 "
         );
+    }
+
+    #[test]
+    fn a_version_whose_body_is_not_kept_is_said_to_be_pruned() {
+        let pruned = |standing| Version { pruned: true, ..version(7, standing) };
+        let listed = versions(&[pruned(Standing::Superseded)]);
+        assert!(listed.contains(" 52.1 kB  superseded, pruned "), "{listed}");
+        let file = File { served: Some(pruned(Standing::Served)), ..File::default() };
+        assert!(files(&[file]).contains("its bytes have yet to arrive"));
     }
 
     #[test]

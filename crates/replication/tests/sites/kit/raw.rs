@@ -49,6 +49,14 @@ impl Raw {
         Ok(Self { asks, events })
     }
 
+    /// Why a supplier does not take a first word.
+    pub(crate) async fn refused(tls: &Tls, to: SocketAddr, first: Ask) -> Status {
+        match Self::open(tls, to, first).await {
+            Err(status) => status,
+            Ok(mut raw) => raw.next().await.unwrap_err(),
+        }
+    }
+
     /// The same, after both have said Hello.
     pub(crate) async fn greet(tls: &Tls, to: SocketAddr, hello: proto::Hello) -> Self {
         let mut raw = Self::open(tls, to, Ask::Hello(hello)).await.unwrap();

@@ -69,6 +69,7 @@ pub(crate) fn batch(
         entries: records.iter().map(entry).collect(),
         bodies: bodies.iter().map(|body| Bytes::copy_from_slice(body)).collect(),
         chain: to.chain.0.as_bytes().to_vec(),
+        absent_bodies: Vec::new(),
     };
     (batch, to)
 }

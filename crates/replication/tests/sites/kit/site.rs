@@ -11,7 +11,7 @@ use bruri_domain::{
 };
 use bruri_replication::{PeerState, PeerStatus, Replication, tls::Tls};
 use bruri_store::{
-    Backup, Committed, Options, Store,
+    Backup, Committed, Mark, Options, Store,
     committer::{Commits, Committer},
     lookup::{Lookup, Reader},
 };
@@ -119,13 +119,10 @@ impl Place {
         tasks.spawn(reader.run());
         let (polling, polled) = (store.clone(), stop.clone());
         tasks.spawn(async move { polling.poll_changes(POLL, polled).await });
-        let (following, stopped) = (replication.clone(), stop.clone());
-        tasks.spawn(async move { following.follow_vector(stopped).await });
+        let (running, stopped) = (replication.clone(), stop.clone());
+        tasks.spawn(async move { running.run(stopped).await.unwrap() });
         let (serving, stopped) = (replication.clone(), stop.clone());
         tasks.spawn(async move { serving.serve(listener, stopped).await.unwrap() });
-        for (_, consume) in replication.consumers(&stop) {
-            tasks.spawn(consume);
-        }
         let guard = stop.clone().drop_guard();
         let place = self;
         Site { place, store, pool, commits, lookup, replication, stop, tasks, _stop: guard }
@@ -167,9 +164,15 @@ impl Site {
         self.commit(file, None).await
     }
 
+    /// The phone that backs up gets what is served, and has seen it from now on.
+    pub(crate) async fn restore(&self, file: &str) {
+        let file = file_id(file);
+        let seen = self.lookup.served(&file).await.unwrap().remembered;
+        self.store.remember(Mark { file, phone: (&phone()).into() }, seen);
+    }
+
     async fn commit(&self, file: &str, content: Option<Bytes>) -> Committed {
-        let phone = Phone::new([192, 0, 2, 1].into(), b"AVAYA/J179-4.0.7.0");
-        let backup = Backup { file: file_id(file), content, author: Author::Phone(phone) };
+        let backup = Backup { file: file_id(file), content, author: Author::Phone(phone()) };
         self.commits.commit(&self.store, backup).await.unwrap()
     }
 
@@ -184,8 +187,8 @@ impl Site {
     }
 
     pub(crate) async fn get(&self, file: &str) -> Option<Bytes> {
-        let found = self.lookup.served(&file_id(file)).await.unwrap();
-        found.map(|found| found.content)
+        let served = self.lookup.served(&file_id(file)).await.unwrap();
+        served.version.map(|found| found.content)
     }
 
     /// Waits until a phone gets this, woken by what arrives.
@@ -223,6 +226,10 @@ impl Site {
     pub(crate) async fn until(&self, address: SocketAddr, state: PeerState) -> Duration {
         eventually(&format!("{state:?}"), async || self.peer(address).state == state).await
     }
+}
+
+fn phone() -> Phone {
+    Phone::new([192, 0, 2, 1].into(), b"AVAYA/J179-4.0.7.0")
 }
 
 pub(crate) fn file(extension: u32) -> String {

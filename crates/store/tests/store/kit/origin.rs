@@ -44,13 +44,25 @@ impl Origin {
 
     /// Writes a backup by a phone, at a time, by a writer that has seen nothing.
     pub(crate) fn backup(&mut self, file: &FileId, content: &[u8], micros: u64) -> Dot {
-        self.bodies.insert(Sha256::of(content), Bytes::copy_from_slice(content));
+        self.add_body(content);
         self.version(&version_of(file, content, micros), 0)
+    }
+
+    /// Sends a body with the next batch.
+    pub(crate) fn add_body(&mut self, content: &[u8]) {
+        self.bodies.insert(Sha256::of(content), Bytes::copy_from_slice(content));
     }
 
     /// Forgets a body that it has written, as if it got lost on the way.
     pub(crate) fn lose_bodies(&mut self) {
         self.bodies.clear();
+    }
+
+    /// A batch without any body, as of a peer whose retention dropped them.
+    pub(crate) fn pruned_batch(&mut self) -> IncomingBatch {
+        let mut batch = self.batch();
+        batch.absent = std::mem::take(&mut batch.bodies).into_keys().collect();
+        batch
     }
 
     /// What was written since the last batch.

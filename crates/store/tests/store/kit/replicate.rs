@@ -1,17 +1,27 @@
 //! Records on their way from one site to another, as replication brings them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bruri_domain::{Cursor, LogId, RecordKind, Sha256};
 use bruri_store::{ApplyError, Incoming, IncomingBatch, Page, Store};
 use bruri_wire::record::{RawRecord, decode_envelope, decode_version};
 use bytes::Bytes;
 
-/// Brings `to` all that `from` knows; returns how many batches were applied.
+/// Brings `to` all that `from` knows of other sites; returns how many batches were applied.
 pub(crate) async fn pull(from: &Store, to: &Store) -> usize {
+    pull_some(from, to, |theirs| theirs.log.id.site != *to.site()).await
+}
+
+/// Brings `to` what `from` has of the logs that `to` has closed.
+pub(crate) async fn pull_own(from: &Store, to: &Store) -> usize {
+    let is_closed = |id: &LogId| id.site == *to.site() && !to.appends_to(id);
+    pull_some(from, to, |theirs| is_closed(&theirs.log.id)).await
+}
+
+async fn pull_some(from: &Store, to: &Store, is_wanted: impl Fn(&Cursor) -> bool) -> usize {
     let mut applied = 0;
     for theirs in from.vector().await.unwrap() {
-        if theirs.log.id.site == *to.site() {
+        if !is_wanted(&theirs) {
             continue;
         }
         while let Some(batch) = next_batch(from, to, &theirs.log.id).await {
@@ -38,7 +48,7 @@ async fn next_batch(from: &Store, to: &Store, log: &LogId) -> Option<IncomingBat
 
 fn batch(from: Cursor, page: Page) -> IncomingBatch {
     let bodies = page.bodies.into_iter().map(|b| (Sha256::of(&b), b)).collect();
-    batch_of(from, page.records, bodies)
+    IncomingBatch { absent: page.absent, ..batch_of(from, page.records, bodies) }
 }
 
 /// A run of records right after a cursor.
@@ -53,7 +63,7 @@ pub(crate) fn batch_of(
         to.chain = to.chain.next(&record.envelope);
     }
     let records = records.into_iter().map(incoming).collect();
-    IncomingBatch { from, to, records, bodies }
+    IncomingBatch { from, to, records, bodies, absent: BTreeSet::new() }
 }
 
 fn incoming(raw: RawRecord) -> Incoming {

@@ -7,7 +7,7 @@ use std::sync::{
 
 use bruri_domain::{Author, Clock, DeploymentKey, FileId, Phone, SiteName};
 use bruri_store::{
-    Backup, Committed, Lookup, Options, Store, StoreError,
+    Backup, Committed, Lookup, Mark, Options, Pruned, Pruning, Store, StoreError,
     committer::{Commits, Committer},
     lookup::Reader,
 };
@@ -31,6 +31,10 @@ impl Hand {
 
     pub(crate) fn set(&self, micros: u64) {
         self.0.store(micros, Ordering::SeqCst);
+    }
+
+    pub(crate) fn advance(&self, micros: u64) {
+        self.0.fetch_add(micros, Ordering::SeqCst);
     }
 }
 
@@ -57,6 +61,15 @@ pub(crate) fn key() -> DeploymentKey {
 
 pub(crate) fn phone() -> Author {
     Author::Phone(Phone::new([192, 0, 2, 1].into(), b"AVAYA/J179-4.0.7.0 (MAC:64C3549e5334)"))
+}
+
+/// A phone of which the last part of its address is known.
+pub(crate) fn phone_at(last: u8) -> Phone {
+    Phone::new([192, 0, 2, last].into(), b"AVAYA/9608")
+}
+
+pub(crate) fn mark_of(last: u8, file: &FileId) -> Mark {
+    Mark { file: file.clone(), phone: (&phone_at(last)).into() }
 }
 
 impl Site {
@@ -98,6 +111,7 @@ impl Site {
         let (lookup, reader) = Reader::new(store.clone());
         let mut tasks = JoinSet::new();
         tasks.spawn(reader.run());
+        tasks.spawn(committer.writer().run());
         let (idle, tasks) = (Mutex::new(Some(committer)), Mutex::new(tasks));
         Ok(Self { store, commits, lookup, clock, pool, idle, tasks })
     }
@@ -143,12 +157,32 @@ impl Site {
         self.commit(file, Some(content.as_ref())).await.unwrap()
     }
 
+    /// That phone backs up.
+    pub(crate) async fn put_by(&self, last: u8, file: &FileId, content: &'static str) -> Committed {
+        let (content, author) = (Some(content.into()), Author::Phone(phone_at(last)));
+        let backup = Backup { file: file.clone(), content, author };
+        self.commits.commit(&self.store, backup).await.unwrap()
+    }
+
+    /// That phone restores, and is known to have got it.
+    pub(crate) async fn get_by(&self, last: u8, file: &FileId) -> Option<Bytes> {
+        let served = self.lookup.served(file).await.unwrap();
+        self.store.remember(mark_of(last, file), served.remembered);
+        served.version.map(|found| found.content)
+    }
+
     pub(crate) async fn remove(&self, file: &FileId) -> Committed {
         self.commit(file, None).await.unwrap()
     }
 
+    /// One turn of retention, a second later: what was just written is not from the future then.
+    pub(crate) async fn prune(&self, pruning: &Pruning) -> Pruned {
+        self.clock.advance(1_000_000);
+        self.store.prune(pruning).await.unwrap()
+    }
+
     /// What a phone gets.
     pub(crate) async fn get(&self, file: &FileId) -> Option<Bytes> {
-        self.lookup.served(file).await.unwrap().map(|found| found.content)
+        self.lookup.served(file).await.unwrap().version.map(|found| found.content)
     }
 }

@@ -1,0 +1,64 @@
+//! Faults that a test may build into the real code, to see that the laws are really held: with the feature
+//! `mutants` only; without it every question is answered no when it is compiled.
+
+/// A fault. One at a time, of one thread.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Mutant {
+    /// The newest version by the clocks wins, whoever knew of whom.
+    ClocksOnly,
+    /// The file's context is the dots of its heads.
+    ContextOfHeads,
+    /// After a PUT its phone is taken to have seen all of the log up to it.
+    AcceptedForSeen,
+    /// A GET that was not delivered is remembered as served.
+    LostForServed,
+    /// A log that is caught up rides the live stream as well.
+    BothStreams,
+    /// A peer is as fresh as its heartbeat's arrival.
+    FreshOnArrival,
+    /// A relay's own age is not added.
+    RelayIsFresh,
+    /// A heartbeat vouches for own records that were not read yet.
+    UnreadIsKnown,
+    /// A site counts as level with a peer that has more.
+    LaggingIsLevel,
+    /// A log of another is not taken from anybody but its origin.
+    OriginOnly,
+}
+
+/// All of them.
+pub const ALL: [Mutant; 10] = [
+    Mutant::ClocksOnly,
+    Mutant::ContextOfHeads,
+    Mutant::AcceptedForSeen,
+    Mutant::LostForServed,
+    Mutant::BothStreams,
+    Mutant::FreshOnArrival,
+    Mutant::RelayIsFresh,
+    Mutant::UnreadIsKnown,
+    Mutant::LaggingIsLevel,
+    Mutant::OriginOnly,
+];
+
+#[cfg(feature = "mutants")]
+thread_local! {
+    static CURRENT: std::cell::Cell<Option<Mutant>> = const { std::cell::Cell::new(None) };
+}
+
+/// From now on this thread's code has that fault, or none.
+#[cfg(feature = "mutants")]
+pub fn set(mutant: Option<Mutant>) {
+    CURRENT.set(mutant);
+}
+
+/// Whether the code has that fault.
+#[cfg(feature = "mutants")]
+pub fn is(mutant: Mutant) -> bool {
+    CURRENT.get() == Some(mutant)
+}
+
+/// Whether the code has that fault: it has none.
+#[cfg(not(feature = "mutants"))]
+pub const fn is(_: Mutant) -> bool {
+    false
+}

@@ -1,0 +1,328 @@
+//! What goes into the engine and what comes out of it.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use bruri_domain::{Chain, Cursor, LogId, SiteName};
+use bruri_store::Page;
+use bruri_wire::proto::replication::v1 as proto;
+
+/// What a consumer says.
+pub type Ask = proto::subscribe_request::Request;
+/// What a supplier says.
+pub type Event = proto::subscribe_response::Event;
+
+/// When something happens: since the engine began, by a clock that never jumps.
+pub type Moment = Duration;
+
+/// The two clocks of a machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Time {
+    /// Orders what happens here.
+    pub now: Moment,
+    /// The wall clock, microseconds since 1970-01-01 UTC; may be wrong and jump.
+    pub wall_micros: u64,
+}
+
+/// The way to one peer, by its place in the list of addresses.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct LinkId(pub u32);
+
+/// A stream that we opened, to consume; the engine numbers them.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct SubscriptionId(pub u64);
+
+/// A stream that a peer opened, to be supplied; who accepts it numbers them.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct SupplyId(pub u64);
+
+/// Something happened.
+#[derive(Debug)]
+pub enum Input {
+    /// It is time; see [`super::Engine::due`].
+    Tick,
+    /// Some log of the store may have grown.
+    Changed,
+    /// Phones read here: peers should beat often.
+    Read,
+    /// A peer, named by its certificate, opened a stream.
+    Opened {
+        /// The stream.
+        supply: SupplyId,
+        /// Whose it is.
+        peer: SiteName,
+    },
+    /// A consumer said something.
+    Asked {
+        /// On which stream.
+        supply: SupplyId,
+        /// What.
+        ask: Ask,
+    },
+    /// What came on a consumer's stream is no message at all.
+    Garbled {
+        /// On which stream.
+        supply: SupplyId,
+        /// For people.
+        text: String,
+    },
+    /// A message of ours has left the queue of a stream.
+    Flushed(SupplyId),
+    /// A consumer's stream is over.
+    Left(SupplyId),
+    /// A peer was reached, and its certificate names this site.
+    Reached {
+        /// The way.
+        link: LinkId,
+        /// Who is there.
+        site: SiteName,
+    },
+    /// A peer could not be reached.
+    Unreachable {
+        /// The way.
+        link: LinkId,
+        /// Why.
+        error: LinkError,
+    },
+    /// A supplier said something.
+    Heard {
+        /// On which stream.
+        subscription: SubscriptionId,
+        /// What.
+        event: Event,
+    },
+    /// A stream of ours is over.
+    Ended {
+        /// The stream.
+        subscription: SubscriptionId,
+        /// Why.
+        error: LinkError,
+    },
+    /// The store has done a job.
+    Done(Done),
+    /// A log that forked was set back to where its branches part, or could not be.
+    Settled {
+        /// With whose branch.
+        link: LinkId,
+        /// Which log.
+        log: LogId,
+        /// Why not.
+        error: Option<String>,
+    },
+}
+
+/// What is to be done about it.
+#[derive(Debug)]
+pub enum Effect {
+    /// Connect to a peer; answered by [`Input::Reached`] or [`Input::Unreachable`].
+    Dial(LinkId),
+    /// Give the connection up, with all its streams.
+    Hang(LinkId),
+    /// Open a stream on the connection. Its end is told by [`Input::Ended`], unless we end it.
+    Subscribe {
+        /// On whose connection.
+        link: LinkId,
+        /// What to call the stream.
+        subscription: SubscriptionId,
+    },
+    /// End a stream: nothing of it is heard any more.
+    Unsubscribe(SubscriptionId),
+    /// Say this to a supplier.
+    Ask {
+        /// On which stream.
+        subscription: SubscriptionId,
+        /// What.
+        ask: Ask,
+    },
+    /// Say this to a consumer; told by [`Input::Flushed`] when it has left.
+    Tell {
+        /// On which stream.
+        supply: SupplyId,
+        /// What.
+        event: Event,
+    },
+    /// End a consumer's stream and say why.
+    Dismiss {
+        /// The stream.
+        supply: SupplyId,
+        /// Why.
+        why: Dismissal,
+    },
+    /// Have the store do something; answered by [`Input::Done`].
+    Do(Job),
+    /// Find out where our branch of a log parts from a peer's, which stays, and set ours back to there; answered by
+    /// [`Input::Settled`].
+    Settle {
+        /// Whose branch stays.
+        link: LinkId,
+        /// Which log.
+        log: LogId,
+    },
+    /// From now on records are stamped so: whether our clock is trusted.
+    TrustClock(bool),
+}
+
+/// Why a link does not work.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LinkError {
+    /// For people.
+    pub text: String,
+    /// It will stay so until a person does something.
+    pub needs_a_person: bool,
+}
+
+/// Why a consumer's stream is ended.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Dismissal {
+    /// The two sites cannot talk: a person must do something.
+    Refused(String),
+    /// What it said is not understood.
+    Invalid(String),
+    /// Our store does not answer.
+    Away,
+    /// It said no word in time.
+    Silent,
+}
+
+/// Work for the store.
+#[derive(Clone, Debug)]
+pub enum Job {
+    /// How far each log is.
+    ReadVector {
+        /// Counts the readings.
+        number: u64,
+    },
+    /// The records after a sequence.
+    ReadPage {
+        /// For which stream.
+        supply: SupplyId,
+        /// Of which log.
+        log: LogId,
+        /// After which sequence.
+        after: u64,
+    },
+    /// Our chain where a consumer left a log.
+    ReadChain {
+        /// For which stream.
+        supply: SupplyId,
+        /// Where it left it.
+        wanted: Cursor,
+    },
+    /// Hear what a peer has of our own logs: more than we have means that our database lost a tail.
+    HearOwn {
+        /// By way of which link.
+        link: LinkId,
+        /// What it has.
+        theirs: Vec<Cursor>,
+    },
+    /// A consumer wants our own log from a place that we have otherwise, or not at all: which branch stays?
+    JudgeOwn {
+        /// For which stream.
+        supply: SupplyId,
+        /// The place.
+        wanted: Cursor,
+        /// Our chain there.
+        chain: Option<Chain>,
+    },
+    /// Our chain at a place where the origin of a log says that it is now.
+    ReadParted {
+        /// By way of which link.
+        link: LinkId,
+        /// The place, as the origin has it.
+        theirs: Cursor,
+    },
+    /// Check a batch and apply it.
+    Apply {
+        /// Where our cursor is.
+        from: Cursor,
+        /// What a peer sent.
+        batch: proto::Batch,
+        /// Who.
+        peer: SiteName,
+    },
+}
+
+/// What the store did.
+#[derive(Debug)]
+pub enum Done {
+    /// Of [`Job::ReadVector`].
+    Vector {
+        /// The number of the reading.
+        number: u64,
+        /// All cursors, those of our own logs too, and which of these we append to.
+        result: Result<(Vec<Cursor>, BTreeSet<LogId>), Failure>,
+    },
+    /// Of [`Job::HearOwn`]: the logs of which the peer's branch stays.
+    OwnHeard {
+        /// By way of which link.
+        link: LinkId,
+        /// The logs.
+        result: Result<Vec<LogId>, Failure>,
+    },
+    /// Of [`Job::JudgeOwn`]: whether the consumer's branch stays.
+    OwnJudged {
+        /// For which stream.
+        supply: SupplyId,
+        /// The place.
+        wanted: Cursor,
+        /// Our chain there.
+        chain: Option<Chain>,
+        /// Whether the consumer's branch stays.
+        result: Result<bool, Failure>,
+    },
+    /// Of [`Job::ReadParted`].
+    Parted {
+        /// By way of which link.
+        link: LinkId,
+        /// The place, as the origin has it.
+        theirs: Cursor,
+        /// Our chain there.
+        result: Result<Option<Chain>, Failure>,
+    },
+    /// Of [`Job::ReadPage`].
+    Page {
+        /// For which stream.
+        supply: SupplyId,
+        /// Of which log.
+        log: LogId,
+        /// After which sequence.
+        after: u64,
+        /// The records.
+        result: Result<Page, Failure>,
+    },
+    /// Of [`Job::ReadChain`].
+    Chain {
+        /// For which stream.
+        supply: SupplyId,
+        /// Where the consumer left the log.
+        wanted: Cursor,
+        /// Our chain there; none where the log is not so long.
+        result: Result<Option<Chain>, Failure>,
+    },
+    /// Of [`Job::Apply`].
+    Applied {
+        /// Where our cursor was.
+        from: Cursor,
+        /// Where it is.
+        result: Result<Cursor, Unapplied>,
+    },
+}
+
+/// Why the store did not do a job.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Failure {
+    /// For people.
+    pub text: String,
+    /// What it holds is damaged; else it does not answer.
+    pub damaged: bool,
+}
+
+/// Why a batch was not applied; nothing of it was.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Unapplied {
+    /// It is wrong.
+    Invalid(String),
+    /// Somebody else moved the cursor.
+    CursorMoved,
+    /// The store did not do it.
+    Store(Failure),
+}

@@ -1,0 +1,328 @@
+//! The way to one peer, and what goes on there while there is a connection.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use bruri_domain::{
+    LogId, SiteName,
+    limits::SESSION_SETTLED_MILLIS,
+    mutant::{self, Mutant},
+};
+use bruri_wire::proto::replication::v1 as proto;
+use rand::Rng;
+
+use super::{
+    backoff::Backoff,
+    choice::{SILENT, Way},
+    io::{LinkError, LinkId, Moment, SubscriptionId, Time},
+    level::Level,
+};
+
+const SETTLED: Duration = Duration::from_millis(SESSION_SETTLED_MILLIS);
+
+/// The way to one peer.
+pub(crate) struct Link {
+    pub(crate) id: LinkId,
+    pub(crate) state: State,
+    /// Whom the certificate named when it was last reached.
+    pub(crate) site: Option<SiteName>,
+    pub(crate) release: String,
+    /// Why there is no connection.
+    pub(crate) error: Option<LinkError>,
+    /// When it was last heard, by our wall clock.
+    pub(crate) heard_wall_micros: Option<u64>,
+    backoff: Backoff,
+    down_since: Moment,
+    /// The last wait was cut short.
+    woken: bool,
+    /// Why there was no connection, as it was last logged.
+    logged: String,
+    /// The last connection broke as soon as it had begun.
+    flaps: bool,
+}
+
+pub(crate) enum State {
+    /// Until then nothing is tried.
+    Waiting(Moment),
+    Dialling,
+    Up(Box<Session>),
+}
+
+/// A connection to a peer.
+pub(crate) struct Session {
+    pub(crate) site: SiteName,
+    began: Moment,
+    pub(crate) live: Stream,
+    pub(crate) live_logs: BTreeSet<LogId>,
+    /// Far behind, and waiting for the catch-up stream.
+    pub(crate) behind: BTreeSet<LogId>,
+    /// A log rides one of the streams, never both.
+    pub(crate) catch_up: Option<CatchUp>,
+    /// Logs of which the peer has more than we.
+    pub(crate) lagging: BTreeSet<LogId>,
+    heard: Moment,
+    good_since: Moment,
+    /// The clocks' difference as last measured, theirs less ours, in microseconds.
+    pub(crate) offset_micros: Option<i64>,
+    round_trip: Option<Duration>,
+    claim: Option<Claim>,
+    /// Sites of which the peer has told a log: it knows of no others.
+    pub(crate) told_sites: BTreeSet<SiteName>,
+    /// Sites that the peer says are away.
+    away: BTreeSet<SiteName>,
+}
+
+/// A stream on which we consume.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) id: SubscriptionId,
+    /// The peer has said Hello.
+    pub(crate) greeted: bool,
+    /// Its logs are others than the peer was told.
+    pub(crate) wants_changed: bool,
+}
+
+/// The catch-up stream; its logs stay the same until all are level.
+#[derive(Debug)]
+pub(crate) struct CatchUp {
+    pub(crate) stream: Stream,
+    pub(crate) logs: BTreeSet<LogId>,
+}
+
+/// What the last heartbeat claims: what it told was so then.
+#[derive(Clone, Copy, Debug)]
+struct Claim {
+    at: Moment,
+    own_age: Duration,
+    level_age: Duration,
+}
+
+impl Stream {
+    pub(crate) fn new(id: SubscriptionId) -> Self {
+        Self { id, greeted: false, wants_changed: true }
+    }
+}
+
+impl Link {
+    pub(crate) fn new(id: LinkId, now: Moment) -> Self {
+        Self {
+            id,
+            state: State::Waiting(now),
+            site: None,
+            release: String::new(),
+            error: None,
+            heard_wall_micros: None,
+            backoff: Backoff::default(),
+            down_since: now,
+            woken: false,
+            logged: String::new(),
+            flaps: false,
+        }
+    }
+
+    pub(crate) fn session(&self) -> Option<&Session> {
+        match &self.state {
+            State::Up(session) => Some(session),
+            State::Waiting(_) | State::Dialling => None,
+        }
+    }
+
+    pub(crate) fn session_mut(&mut self) -> Option<&mut Session> {
+        match &mut self.state {
+            State::Up(session) => Some(session),
+            State::Waiting(_) | State::Dialling => None,
+        }
+    }
+
+    /// What choosing a source needs; none while nobody knows who is there.
+    pub(crate) fn way(&self) -> Option<Way> {
+        let session = self.session().filter(|session| session.live.greeted);
+        Some(Way {
+            link: self.id,
+            site: self.site.clone()?,
+            heard: session.map(|session| session.heard),
+            good_since: session.map_or(Moment::MAX, |session| session.good_since),
+            down_since: self.down_since,
+        })
+    }
+
+    pub(crate) fn reached(&mut self, site: SiteName, live: SubscriptionId, now: Moment) {
+        self.site = Some(site.clone());
+        self.state = State::Up(Box::new(Session::new(site, live, now)));
+    }
+
+    /// Both have said Hello.
+    pub(crate) fn greeted(&mut self, release: String) {
+        if !self.flaps {
+            let site = self.site.as_ref().map(tracing::field::display);
+            tracing::info!(peer = site, release, "connected to a peer");
+        }
+        self.release = release;
+        self.error = None;
+    }
+
+    /// There is no connection, or no more; the next attempt follows after a wait. Only a connection that
+    /// lasted is a success: a peer may take us in and break off at once, for ever.
+    pub(crate) fn lost(&mut self, error: LinkError, now: Moment, rng: &mut impl Rng) {
+        if let State::Up(session) = &self.state {
+            self.down_since = now;
+            self.flaps = now.saturating_sub(session.began) < SETTLED;
+            if !self.flaps {
+                self.backoff.succeeded();
+                self.logged.clear();
+            }
+        }
+        self.log(&error);
+        let wait = self.backoff.failed(error.needs_a_person, rng);
+        self.error = Some(error);
+        self.state = State::Waiting(now.saturating_add(wait));
+    }
+
+    /// Logged once until there is another reason.
+    fn log(&mut self, error: &LinkError) {
+        if self.logged == error.text {
+            return;
+        }
+        let (site, text) = (self.site.as_ref().map(tracing::field::display), &error.text);
+        if error.needs_a_person {
+            tracing::error!(site, error = text, "a peer is refused or refuses us");
+        } else {
+            tracing::warn!(site, error = text, "no connection to a peer; trying on");
+        }
+        self.logged.clone_from(text);
+    }
+
+    /// The peer has connected to us, so it can be reached: there is no need to wait. Not twice in a row, or two
+    /// sites whose connections break at once would wake each other without end.
+    pub(crate) fn seen(&mut self, site: &SiteName, now: Moment) {
+        let may_be_it = self.site.as_ref().is_none_or(|known| known == site);
+        if let State::Waiting(until) = &mut self.state
+            && may_be_it
+            && !std::mem::replace(&mut self.woken, true)
+        {
+            *until = now;
+        }
+    }
+
+    /// Whether it is time to dial; then it counts as dialling.
+    pub(crate) fn dials(&mut self, now: Moment) -> bool {
+        match self.state {
+            State::Waiting(until) if until <= now => {
+                self.woken = self.woken && until == now;
+                self.state = State::Dialling;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Session {
+    fn new(site: SiteName, live: SubscriptionId, now: Moment) -> Self {
+        Self {
+            site,
+            began: now,
+            live: Stream::new(live),
+            live_logs: BTreeSet::new(),
+            behind: BTreeSet::new(),
+            catch_up: None,
+            lagging: BTreeSet::new(),
+            heard: now,
+            good_since: now,
+            offset_micros: None,
+            round_trip: None,
+            claim: None,
+            told_sites: BTreeSet::new(),
+            away: BTreeSet::new(),
+        }
+    }
+
+    pub(crate) fn stream_mut(&mut self, id: SubscriptionId) -> Option<&mut Stream> {
+        let catch_up = self.catch_up.as_mut().map(|catch_up| &mut catch_up.stream);
+        [Some(&mut self.live), catch_up].into_iter().flatten().find(|stream| stream.id == id)
+    }
+
+    /// Something came.
+    pub(crate) fn heard(&mut self, now: Moment) {
+        if now.saturating_sub(self.heard) >= SILENT {
+            self.good_since = now;
+        }
+        self.heard = now;
+    }
+
+    /// What a heartbeat tells but cursors: round trip, clocks, and how fresh its sender is.
+    pub(crate) fn measure(&mut self, beat: &proto::Heartbeat, time: Time) {
+        if beat.echo > 0 {
+            let held = Duration::from_micros(beat.held_micros);
+            let sent = Duration::from_micros(beat.echo);
+            let trip = time.now.saturating_sub(sent).saturating_sub(held);
+            self.round_trip = Some(trip);
+            let there = beat.sent_micros.saturating_add(half_micros(trip));
+            self.offset_micros = Some(difference(there, time.wall_micros));
+        }
+        for (names, is_gone) in [(&beat.gone, true), (&beat.back, false)] {
+            for site in names.iter().filter_map(|name| SiteName::parse(name).ok()) {
+                if is_gone {
+                    self.away.insert(site)
+                } else {
+                    self.away.remove(&site)
+                };
+            }
+        }
+        let unless = |mutant| u64::from(!mutant::is(mutant));
+        let relayed = beat.level_age_micros.saturating_mul(unless(Mutant::RelayIsFresh));
+        let level_age = Duration::from_micros(relayed);
+        let trip =
+            if mutant::is(Mutant::FreshOnArrival) { Some(Duration::ZERO) } else { self.round_trip };
+        let at = trip.map(|trip| time.now.saturating_sub(trip));
+        let unread = beat.own_age_micros.saturating_mul(unless(Mutant::UnreadIsKnown));
+        let own_age = Duration::from_micros(unread);
+        self.claim = at.map(|at| Claim { at, own_age, level_age });
+    }
+
+    /// Notes of which sites we have all that the last heartbeat told.
+    pub(crate) fn level(&self, link: LinkId, level: &mut Level) {
+        let Some(claim) = self.claim else { return };
+        let blind = mutant::is(Mutant::LaggingIsLevel);
+        if self.lagging.is_empty() || blind {
+            let behind = |site: &&SiteName| **site != self.site && !self.away.contains(*site);
+            for site in self.told_sites.iter().filter(behind) {
+                level.reach(link, site, claim.at.checked_sub(claim.level_age));
+            }
+        }
+        if !self.lagging.iter().any(|log| log.site == self.site) || blind {
+            level.reach(link, &self.site, claim.at.checked_sub(claim.own_age));
+        }
+    }
+
+    /// Some log is on the catch-up stream, or waits for it.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.catch_up.is_some() || !self.behind.is_empty()
+    }
+
+    /// Takes a log off whatever stream it is on.
+    pub(crate) fn drop_log(&mut self, log: &LogId) {
+        if self.live_logs.remove(log) {
+            self.live.wants_changed = true;
+        }
+        self.behind.remove(log);
+        if let Some(catch_up) = &mut self.catch_up
+            && catch_up.logs.remove(log)
+        {
+            catch_up.stream.wants_changed = true;
+        }
+    }
+
+    pub(crate) fn has_log(&self, log: &LogId) -> bool {
+        let catching_up = self.catch_up.as_ref().is_some_and(|c| c.logs.contains(log));
+        catching_up || self.live_logs.contains(log) || self.behind.contains(log)
+    }
+}
+
+fn half_micros(duration: Duration) -> u64 {
+    super::supply::micros(duration.div_f64(2.0))
+}
+
+fn difference(theirs: u64, ours: u64) -> i64 {
+    let apart = i64::try_from(theirs.abs_diff(ours)).unwrap_or(i64::MAX);
+    if theirs < ours { apart.saturating_neg() } else { apart }
+}

@@ -1,0 +1,430 @@
+//! Replication without I/O: what happens and the time go in, what is to be done comes out.
+//!
+//! The daemon's driver and a simulation run the same engine. Read in this order: [`io`], `hello`, `logs`
+//! (who has what), `choice` and `place` (from whom a log is taken, on which stream), `link`, `consume` and `apply`
+//! (our side of a connection), `supply` (the peer's side), `forks`, `level` (how fresh we are), `clocks` and `report`.
+
+mod apply;
+mod backoff;
+mod choice;
+mod clocks;
+mod consume;
+mod forks;
+pub(crate) mod hello;
+pub mod io;
+mod level;
+mod link;
+mod logs;
+mod place;
+mod report;
+mod supply;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use bruri_domain::{
+    Cursor, LogId, SiteName,
+    limits::{PEERS_MAX, READING_SECONDS, VECTOR_RETRY_MILLIS, WATCH_MILLIS},
+};
+use bruri_wire::proto::replication::v1 as proto;
+use rand::{SeedableRng as _, rngs::StdRng};
+
+use self::{
+    clocks::Clocks,
+    io::{
+        Ask, Dismissal, Done, Effect, Failure, Input, Job, LinkId, Moment, SubscriptionId,
+        SupplyId, Time,
+    },
+    level::Level,
+    link::{Link, State},
+    logs::Logs,
+    supply::{Env, Supply},
+};
+
+const WATCH: Duration = Duration::from_millis(WATCH_MILLIS);
+const RETRY: Duration = Duration::from_millis(VECTOR_RETRY_MILLIS);
+const READING: Duration = Duration::from_secs(READING_SECONDS);
+
+/// Who we are.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The site.
+    pub site: SiteName,
+    /// Tells deployment keys apart.
+    pub key_check: [u8; 16],
+    /// For people.
+    pub release: String,
+}
+
+/// Replication of one site.
+pub struct Engine {
+    site: SiteName,
+    hello: proto::Hello,
+    time: Time,
+    logs: Logs,
+    links: Vec<Link>,
+    supplies: BTreeMap<SupplyId, Supply>,
+    level: Level,
+    clocks: Clocks,
+    readings: Readings,
+    /// Which link a stream of ours belongs to.
+    subscriptions: BTreeMap<SubscriptionId, LinkId>,
+    subscriptions_opened: u64,
+    /// Batches that are with the store.
+    applying: usize,
+    /// Logs with a batch that waits for its turn.
+    waiting: BTreeSet<LogId>,
+    watched: Moment,
+    reading_until: Moment,
+    /// Why peers were last refused, so that each reason is logged once however often they try.
+    refused: BTreeMap<SiteName, String>,
+    rng: StdRng,
+    effects: Vec<Effect>,
+}
+
+/// The vector is read once at a time, and again where it may have changed meanwhile.
+#[derive(Default)]
+struct Readings {
+    number: u64,
+    under_way: bool,
+    wanted: bool,
+    /// When the one under way began.
+    began: Moment,
+    /// Since when something may have changed that was not read yet.
+    unread_since: Option<Moment>,
+    retry_at: Option<Moment>,
+    failed: bool,
+}
+
+impl Readings {
+    fn want(&mut self, now: Moment) {
+        self.wanted = true;
+        self.unread_since.get_or_insert(now);
+    }
+
+    /// How old what we know of our own logs is.
+    fn own_age(&self, now: Moment) -> Duration {
+        self.unread_since.map_or(Duration::ZERO, |since| now.saturating_sub(since))
+    }
+}
+
+impl Engine {
+    /// The engine of a site that has this vector, appends to these of its logs, and has so many ways to peers. Equal seeds, inputs and times give
+    /// equal effects.
+    pub fn new(
+        identity: &Identity,
+        (vector, open): (Vec<Cursor>, BTreeSet<LogId>),
+        links: u32,
+        seed: u64,
+    ) -> Self {
+        let sites: BTreeSet<SiteName> = vector.iter().map(|c| c.log.id.site.clone()).collect();
+        let mut level = Level::default();
+        for site in sites.iter().filter(|site| **site != identity.site) {
+            level.know(site, Moment::ZERO);
+        }
+        Self {
+            site: identity.site.clone(),
+            hello: hello::ours(&identity.site, identity.key_check, &identity.release),
+            time: Time::default(),
+            logs: Logs::new(identity.site.clone(), vector, open),
+            links: (0..links).map(|id| Link::new(LinkId(id), Moment::ZERO)).collect(),
+            supplies: BTreeMap::new(),
+            level,
+            clocks: Clocks::default(),
+            readings: Readings::default(),
+            subscriptions: BTreeMap::new(),
+            subscriptions_opened: 0,
+            applying: 0,
+            waiting: BTreeSet::new(),
+            watched: Moment::ZERO,
+            reading_until: Moment::ZERO,
+            refused: BTreeMap::new(),
+            rng: StdRng::seed_from_u64(seed),
+            effects: Vec::new(),
+        }
+    }
+
+    /// Takes in what happened and returns what is to be done, in this order. Time never goes back.
+    pub fn handle(&mut self, time: Time, input: Input) -> Vec<Effect> {
+        self.time = time;
+        self.take(input);
+        self.watch();
+        self.dial();
+        self.read_vector();
+        self.settle();
+        self.apply_waiting();
+        self.supply();
+        std::mem::take(&mut self.effects)
+    }
+
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Tick => {}
+            Input::Changed => self.readings.want(self.time.now),
+            Input::Read => self.note_reader(),
+            Input::Opened { supply, peer } => self.opened(supply, peer),
+            Input::Asked { supply, ask } => self.asked(supply, ask),
+            Input::Garbled { supply, text } => self.dismiss(supply, Dismissal::Invalid(text)),
+            Input::Flushed(supply) => {
+                if let Some(supply) = self.supplies.get_mut(&supply) {
+                    supply.flushed();
+                }
+            }
+            Input::Left(supply) => drop(self.supplies.remove(&supply)),
+            Input::Reached { link, site } => self.reached(link, site),
+            Input::Unreachable { link, error } => self.lose(link, error),
+            Input::Heard { subscription, event } => self.heard(subscription, event),
+            Input::Ended { subscription, error } => {
+                if let Some(link) = self.subscriptions.get(&subscription) {
+                    self.lose(*link, error);
+                }
+            }
+            Input::Done(done) => self.done(done),
+            Input::Settled { link, log, error } => self.settled(link, &log, error),
+        }
+    }
+
+    fn done(&mut self, done: Done) {
+        match done {
+            Done::Vector { number, result } => self.vector_read(number, result),
+            Done::Applied { from, result } => self.applied(&from, result),
+            Done::Page { supply, log, after, result } => {
+                self.with_supply(supply, |s, env| s.page(&log, after, result, env));
+            }
+            Done::OwnHeard { link, result } => self.own_heard(link, result),
+            Done::Parted { link, theirs, result } => self.parted(link, theirs, &result),
+            Done::OwnJudged { supply, wanted, chain, result } => {
+                self.with_supply(supply, |s, env| s.judged(&wanted, chain, result, env));
+            }
+            Done::Chain { supply, wanted, result } => {
+                self.with_supply(supply, |s, env| s.chain(wanted, result, env));
+            }
+        }
+    }
+
+    /// When [`Input::Tick`] is due though nothing else happens.
+    pub fn due(&self) -> Moment {
+        let supplies = self.supplies.values().map(Supply::due);
+        let waits = self.links.iter().filter_map(|link| match link.state {
+            State::Waiting(until) => Some(until),
+            State::Dialling | State::Up(_) => None,
+        });
+        let watch = self.watched.saturating_add(WATCH);
+        supplies.chain(waits).fold(watch, Moment::min)
+    }
+
+    /// Adds the way to one more peer; returns its number.
+    pub fn add_link(&mut self) -> LinkId {
+        let id = LinkId(u32::try_from(self.links.len()).unwrap_or(u32::MAX));
+        self.links.push(Link::new(id, self.time.now));
+        id
+    }
+
+    /// What only time changes: who is silent, who has been ahead of us for too long, what our clock does.
+    fn watch(&mut self) {
+        let now = self.time.now;
+        if now < self.watched.saturating_add(WATCH) && self.watched > Moment::ZERO {
+            return;
+        }
+        self.watched = now;
+        self.think_over();
+        self.level.watch(now);
+        if self.clocks.tick(self.time) {
+            for session in self.links.iter_mut().filter_map(Link::session_mut) {
+                session.offset_micros = None;
+            }
+        }
+        let sessions = self.links.iter().filter_map(Link::session);
+        let offsets: Vec<i64> = sessions.filter_map(|session| session.offset_micros).collect();
+        if let Some(trusted) = self.clocks.judge(now, &offsets) {
+            if !trusted {
+                tracing::error!(
+                    "this machine's clock is not to be trusted: peers agree against it, or it jumped"
+                );
+            }
+            self.effects.push(Effect::TrustClock(trusted));
+        }
+    }
+
+    fn read_vector(&mut self) {
+        let now = self.time.now;
+        let readings = &mut self.readings;
+        if readings.retry_at.is_some_and(|at| at <= now) {
+            readings.retry_at = None;
+            readings.wanted = true;
+        }
+        if readings.wanted && !readings.under_way {
+            readings.wanted = false;
+            readings.under_way = true;
+            readings.began = now;
+            readings.number = readings.number.saturating_add(1);
+            self.effects.push(Effect::Do(Job::ReadVector { number: readings.number }));
+        }
+    }
+
+    fn vector_read(
+        &mut self,
+        number: u64,
+        result: Result<(Vec<Cursor>, BTreeSet<LogId>), Failure>,
+    ) {
+        self.readings.under_way = false;
+        match result {
+            Ok((vector, open)) => {
+                self.logs.set_open(open);
+                self.readings.failed = false;
+                let began = self.readings.began;
+                self.readings.unread_since = self.readings.wanted.then_some(began);
+                for (log, back) in self.logs.read(vector, number, self.time.now) {
+                    if back {
+                        self.start_over(&log);
+                    }
+                    self.moved(&log);
+                    self.waiting.insert(log);
+                }
+            }
+            Err(failure) => {
+                // The change that could not be read may have been the last for a long time.
+                self.readings.retry_at = Some(self.time.now.saturating_add(RETRY));
+                if !std::mem::replace(&mut self.readings.failed, true) {
+                    tracing::warn!(
+                        error = failure.text,
+                        "cannot read how far the logs are; trying on"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Our cursor of a log has moved.
+    fn moved(&mut self, log: &LogId) {
+        if log.site != self.site {
+            self.level.know(&log.site, self.time.now);
+        }
+        for supply in self.supplies.values_mut() {
+            supply.moved(log);
+        }
+        let Some(state) = self.logs.get(log) else { return };
+        for link in &mut self.links {
+            let (id, lags) = (link.id, state.lag(link.id) > 0);
+            let Some(session) = link.session_mut() else { continue };
+            if !lags && session.lagging.remove(log) {
+                session.level(id, &mut self.level);
+            }
+        }
+    }
+
+    fn opened(&mut self, supply: SupplyId, peer: SiteName) {
+        for link in &mut self.links {
+            link.seen(&peer, self.time.now);
+        }
+        self.supplies.insert(supply, Supply::new(supply, peer, self.time.now));
+    }
+
+    fn asked(&mut self, id: SupplyId, ask: Ask) {
+        let Some(supply) = self.supplies.get(&id) else { return };
+        if supply.greeted {
+            self.with_supply(id, |supply, env| supply.asked(ask, env));
+            return;
+        }
+        match self.greet(&ask, &supply.peer.clone()) {
+            Ok(()) => {
+                let hello = self.hello.clone();
+                self.with_supply(id, |supply, env| {
+                    supply.greet(hello, env);
+                    Ok(())
+                });
+            }
+            Err(why) => self.dismiss(id, why),
+        }
+    }
+
+    /// Holds a peer's first word against its certificate and us.
+    fn greet(&mut self, ask: &Ask, peer: &SiteName) -> Result<(), Dismissal> {
+        let checked = match ask {
+            Ask::Hello(theirs) => hello::check(theirs, peer, &self.hello),
+            _ => Err(hello::HelloError::Missing),
+        };
+        let Err(error) = checked else {
+            self.refused.remove(peer);
+            return Ok(());
+        };
+        let refusal = error.to_string();
+        if self.is_news(peer, &refusal) {
+            tracing::warn!(%peer, error = refusal, "refused a peer");
+        }
+        Err(Dismissal::Refused(refusal))
+    }
+
+    /// Whether a peer was not refused for that the last time.
+    fn is_news(&mut self, peer: &SiteName, refusal: &str) -> bool {
+        if self.refused.len() >= PEERS_MAX {
+            self.refused.clear();
+        }
+        self.refused.insert(peer.clone(), refusal.to_owned()).as_deref() != Some(refusal)
+    }
+
+    fn with_supply(
+        &mut self,
+        id: SupplyId,
+        act: impl FnOnce(&mut Supply, &mut Env<'_>) -> Result<(), Dismissal>,
+    ) {
+        let Some(supply) = self.supplies.get_mut(&id) else { return };
+        let mut env = Env {
+            time: self.time,
+            site: &self.site,
+            logs: &mut self.logs,
+            level: &self.level,
+            own_age: self.readings.own_age(self.time.now),
+            effects: &mut self.effects,
+        };
+        if let Err(why) = act(supply, &mut env) {
+            self.dismiss(id, why);
+        }
+    }
+
+    fn dismiss(&mut self, id: SupplyId, why: Dismissal) {
+        if let Some(supply) = self.supplies.remove(&id) {
+            if let Dismissal::Invalid(text) = &why
+                && self.is_news(&supply.peer, text)
+            {
+                tracing::warn!(peer = %supply.peer, error = text, "a peer sent what is not understood");
+            }
+            self.effects.push(Effect::Dismiss { supply: id, why });
+        }
+    }
+
+    /// Every stream does what there is to do for it now.
+    fn supply(&mut self) {
+        let ids: Vec<SupplyId> = self.supplies.keys().copied().collect();
+        for id in ids {
+            self.with_supply(id, Supply::go_on);
+        }
+    }
+
+    fn note_reader(&mut self) {
+        let now = self.time.now;
+        let began = self.reading_until <= now;
+        self.reading_until = now.saturating_add(READING);
+        if began {
+            self.ack_all();
+        }
+    }
+
+    /// What this site says first on every stream.
+    pub(crate) fn hello(&self) -> proto::Hello {
+        self.hello.clone()
+    }
+
+    /// Until when this site has all that every site had which is not away; none where it has not found out
+    /// since it began.
+    pub fn fresh_until(&self) -> Option<Moment> {
+        self.level.at(self.time.now)
+    }
+
+    /// The sites that are away: not known for 2 s to have nothing that is not here.
+    pub fn away(&self) -> &BTreeSet<SiteName> {
+        self.level.away()
+    }
+}

@@ -1,0 +1,170 @@
+//! The supplier's side: lets peers subscribe, nothing decided.
+
+use std::{
+    error::Error as _,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bruri_domain::limits::{PEER_GONE_SECONDS_MAX, PEER_MESSAGE_BYTES_MAX, PEER_STREAMS_MAX};
+use bruri_wire::proto::replication::v1::{
+    self as proto,
+    replication_service_server::{ReplicationService, ReplicationServiceServer},
+};
+use futures_util::Stream;
+use tokio::{net::TcpListener, sync::mpsc};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::{Code, Request, Response, Status, Streaming};
+
+use crate::{
+    Replication,
+    driver::{Accepted, Inputs},
+    engine::{
+        hello::bounded_text,
+        io::{Input, SupplyId},
+    },
+    tls::{self, PeerConnection},
+};
+
+const GONE: Duration = Duration::from_secs(PEER_GONE_SECONDS_MAX);
+/// How long streams get to end by themselves; then their connections are closed.
+const STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// What goes out.
+pub(crate) type Out = Result<proto::SubscribeResponse, Status>;
+
+impl Replication {
+    /// Supplies peers that connect to `listener` until `stop`.
+    pub async fn serve(
+        &self,
+        listener: TcpListener,
+        stop: CancellationToken,
+    ) -> Result<(), tonic::transport::Error> {
+        let tasks = TaskTracker::new();
+        let incoming = tls::incoming(listener, self.inner.tls.clone(), &tasks, stop.clone());
+        let supplier =
+            Supplier { replication: self.clone(), tasks: tasks.clone(), stop: stop.clone() };
+        let service = ReplicationServiceServer::new(supplier)
+            .max_decoding_message_size(PEER_MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(PEER_MESSAGE_BYTES_MAX);
+        let server = tls::server()
+            .http2_keepalive_timeout(Some(GONE))
+            .max_concurrent_streams(PEER_STREAMS_MAX)
+            .add_service(service)
+            .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
+        let stopped = async {
+            stop.cancelled().await;
+            // A peer that holds its connection open would keep the server for ever.
+            tokio::time::sleep(STOP_GRACE).await;
+        };
+        tokio::select! {
+            ended = server => ended?,
+            () = stopped => {}
+        }
+        tasks.close();
+        if stop.is_cancelled() {
+            // Each of them listens to it.
+            tasks.wait().await;
+        }
+        Ok(())
+    }
+}
+
+struct Supplier {
+    replication: Replication,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+#[tonic::async_trait]
+impl ReplicationService for Supplier {
+    type SubscribeStream = Pin<Box<dyn Stream<Item = Out> + Send>>;
+
+    async fn subscribe(
+        &self,
+        request: Request<Streaming<proto::SubscribeRequest>>,
+    ) -> Result<Response<Self::SubscribeStream>, Status> {
+        let peer = request
+            .extensions()
+            .get::<PeerConnection>()
+            .ok_or_else(|| Status::unauthenticated("no certificate"))?
+            .peer
+            .clone();
+        let Accepted { supply, responses } = self.replication.accept(peer.site).await?;
+        let listening = Listening {
+            supply,
+            asks: request.into_inner(),
+            inputs: self.replication.inner.inputs.clone(),
+        };
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = listening.run() => {}
+            }
+        });
+        let inputs = self.replication.inner.inputs.clone();
+        Ok(Response::new(Box::pin(Responses { supply, queue: responses, inputs })))
+    }
+}
+
+/// Hands in what a consumer says until it has nothing more to say.
+struct Listening {
+    supply: SupplyId,
+    asks: Streaming<proto::SubscribeRequest>,
+    inputs: Inputs,
+}
+
+impl Listening {
+    async fn run(mut self) {
+        loop {
+            let input = match self.asks.message().await {
+                Ok(Some(proto::SubscribeRequest { request: Some(ask) })) => {
+                    Input::Asked { supply: self.supply, ask }
+                }
+                // What a later release says: nothing that changes what is sent.
+                Ok(Some(proto::SubscribeRequest { request: None })) => continue,
+                Err(status) if is_garbled(&status) => {
+                    let text = bounded_text(status.message());
+                    Input::Garbled { supply: self.supply, text }
+                }
+                Ok(None) | Err(_) => Input::Left(self.supply),
+            };
+            let is_last = !matches!(input, Input::Asked { .. });
+            if !self.inputs.send(input).await || is_last {
+                return;
+            }
+        }
+    }
+}
+
+/// Whether the bytes that arrived are no message, as opposed to a line that broke.
+fn is_garbled(status: &Status) -> bool {
+    status.source().is_none() && matches!(status.code(), Code::Internal | Code::OutOfRange)
+}
+
+/// What goes out to a consumer; tells the engine as each leaves the queue, and when the stream is dropped.
+struct Responses {
+    supply: SupplyId,
+    queue: mpsc::Receiver<Out>,
+    inputs: Inputs,
+}
+
+impl Stream for Responses {
+    type Item = Out;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Out>> {
+        let next = self.queue.poll_recv(context);
+        if matches!(next, Poll::Ready(Some(_))) {
+            self.inputs.notify(Input::Flushed(self.supply));
+        }
+        next
+    }
+}
+
+impl Drop for Responses {
+    fn drop(&mut self) {
+        self.inputs.notify(Input::Left(self.supply));
+    }
+}

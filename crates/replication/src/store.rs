@@ -1,0 +1,159 @@
+//! What replication needs of a store, and how the engine's jobs are done by one.
+
+use std::collections::BTreeSet;
+
+use bruri_domain::{Chain, Cursor, DeploymentKey, LogId};
+use bruri_store::{ApplyError, IncomingBatch, Page, StoreError};
+use bruri_wire::proto::replication::v1 as proto;
+
+use crate::{
+    batch,
+    engine::io::{Done, Failure, Job, Unapplied},
+};
+
+/// A site's logs. Implemented by Postgres here and by a simulation's memory elsewhere; the two are held equal by a
+/// property test.
+pub trait Store: Send + Sync {
+    /// How far this site has applied each log it knows, its own included.
+    fn vector(&self) -> impl Future<Output = Result<Vec<Cursor>, StoreError>> + Send;
+
+    /// The records of a log after a sequence, within the bounds of a page.
+    fn records_after(
+        &self,
+        log: &LogId,
+        sequence: u64,
+    ) -> impl Future<Output = Result<Page, StoreError>> + Send;
+
+    /// The chain of a log at a sequence; `None` where it is not so long here.
+    fn chain_at(
+        &self,
+        cursor: &Cursor,
+    ) -> impl Future<Output = Result<Option<Chain>, StoreError>> + Send;
+
+    /// Hears what a peer has of this site's own logs. Where that is more than the store holds of an open one, or
+    /// other records, a new epoch is opened. Returns the closed ones of which the peer's branch stays.
+    fn peer_has(
+        &self,
+        theirs: &[Cursor],
+    ) -> impl Future<Output = Result<Vec<LogId>, StoreError>> + Send;
+
+    /// A peer has told all that it has of them.
+    fn peer_answered(&self);
+
+    /// Whether this site appends to a log.
+    fn appends_to(&self, log: &LogId) -> bool;
+
+    /// Applies a batch whole or not at all.
+    fn apply(&self, batch: &IncomingBatch) -> impl Future<Output = Result<(), ApplyError>> + Send;
+}
+
+impl Store for bruri_store::Store {
+    async fn vector(&self) -> Result<Vec<Cursor>, StoreError> {
+        bruri_store::Store::vector(self).await
+    }
+
+    async fn records_after(&self, log: &LogId, sequence: u64) -> Result<Page, StoreError> {
+        bruri_store::Store::records_after(self, log, sequence).await
+    }
+
+    async fn chain_at(&self, cursor: &Cursor) -> Result<Option<Chain>, StoreError> {
+        bruri_store::Store::chain_at(self, cursor).await
+    }
+
+    async fn peer_has(&self, theirs: &[Cursor]) -> Result<Vec<LogId>, StoreError> {
+        bruri_store::Store::peer_has(self, theirs).await
+    }
+
+    fn peer_answered(&self) {
+        bruri_store::Store::peer_answered(self);
+    }
+
+    fn appends_to(&self, log: &LogId) -> bool {
+        bruri_store::Store::appends_to(self, log)
+    }
+
+    async fn apply(&self, batch: &IncomingBatch) -> Result<(), ApplyError> {
+        bruri_store::Store::apply(self, batch).await
+    }
+}
+
+/// Does one job and tells the engine what came of it.
+pub async fn perform<S: Store>(job: Job, store: &S, key: &DeploymentKey) -> Done {
+    match job {
+        Job::ReadVector { number } => {
+            let result = store.vector().await.map_err(|error| failure(&error));
+            Done::Vector { number, result: result.map(|vector| with_open(store, vector)) }
+        }
+        Job::ReadPage { supply, log, after } => {
+            let result = store.records_after(&log, after).await.map_err(|error| failure(&error));
+            // The counter is ahead of the records.
+            let result = result.and_then(|page| {
+                let text = || format!("log {log} has no record after {after}");
+                if page.chains.is_empty() { Err(damaged(text())) } else { Ok(page) }
+            });
+            Done::Page { supply, log, after, result }
+        }
+        Job::ReadChain { supply, wanted } => {
+            let result = store.chain_at(&wanted).await.map_err(|error| failure(&error));
+            Done::Chain { supply, wanted, result }
+        }
+        Job::HearOwn { link, theirs } => {
+            let result = store.peer_has(&theirs).await.map_err(|error| failure(&error));
+            if result.is_ok() {
+                store.peer_answered();
+            }
+            Done::OwnHeard { link, result }
+        }
+        Job::JudgeOwn { supply, wanted, chain } => {
+            let forked = store
+                .peer_has(std::slice::from_ref(&wanted))
+                .await
+                .map_err(|error| failure(&error));
+            let result = forked.map(|logs| logs.contains(&wanted.log.id));
+            Done::OwnJudged { supply, wanted, chain, result }
+        }
+        Job::ReadParted { link, theirs } => {
+            let result = store.chain_at(&theirs).await.map_err(|error| failure(&error));
+            Done::Parted { link, theirs, result }
+        }
+        Job::Apply { from, batch, .. } => {
+            let result = apply(store, &from, batch, key).await;
+            Done::Applied { from, result }
+        }
+    }
+}
+
+/// A vector, and which of its logs the site appends to.
+pub fn with_open<S: Store>(store: &S, vector: Vec<Cursor>) -> (Vec<Cursor>, BTreeSet<LogId>) {
+    let ids = vector.iter().map(|cursor| &cursor.log.id);
+    let open = ids.filter(|log| store.appends_to(log)).cloned().collect();
+    (vector, open)
+}
+
+async fn apply<S: Store>(
+    store: &S,
+    from: &Cursor,
+    batch: proto::Batch,
+    key: &DeploymentKey,
+) -> Result<Cursor, Unapplied> {
+    let batch =
+        batch::check(batch, from, key).map_err(|error| Unapplied::Invalid(error.to_string()))?;
+    match store.apply(&batch).await {
+        Ok(()) => Ok(batch.to),
+        Err(ApplyError::CursorMoved(_)) => Err(Unapplied::CursorMoved),
+        Err(ApplyError::Store(error)) => Err(Unapplied::Store(failure(&error))),
+    }
+}
+
+fn damaged(text: String) -> Failure {
+    Failure { text, damaged: true }
+}
+
+fn failure(error: &StoreError) -> Failure {
+    let damaged = matches!(error, StoreError::Corrupt { .. });
+    let mut text = error.to_string();
+    if let Some(source) = std::error::Error::source(error) {
+        text = format!("{text}: {source}");
+    }
+    Failure { text, damaged }
+}

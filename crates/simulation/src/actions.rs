@@ -1,0 +1,164 @@
+//! What phones do, and what goes wrong.
+
+use bruri_domain::{PhoneKey, Stamp, limits::LIVE_LAG_RECORDS_MAX};
+use bruri_replication::engine::io::Input;
+use bytes::Bytes;
+use rand::Rng as _;
+
+use crate::{
+    Broken,
+    memory::{Draft, Stored},
+    names,
+    world::World,
+};
+
+impl World {
+    /// One thing that a phone does or that goes wrong.
+    pub(crate) fn act(&mut self) -> Result<(), Broken> {
+        let faults = self.options.faults;
+        let mut chance = self.rng.random_range(0..100_u32);
+        let mut is = |weight: u32| {
+            let hit = chance < weight;
+            chance = chance.saturating_sub(weight);
+            if hit {
+                chance = u32::MAX;
+            }
+            hit
+        };
+        if is(faults.cuts) {
+            self.change_a_line();
+        } else if is(faults.crashes) {
+            let (site, down) = (self.some_site(), self.rng.random_range(1000..4_000_000));
+            self.crash(site, down);
+        } else if is(faults.slow) {
+            let line = (self.some_site(), self.some_site());
+            if !self.lines.slow.remove(&line) {
+                self.lines.slow.insert(line);
+            }
+        } else if is(faults.stalls) {
+            let (site, until) = (self.some_site(), self.now + self.rng.random_range(0..3_000_000));
+            self.sites[site].stalled_until = until;
+        } else if is(faults.bursts) {
+            self.burst();
+        } else {
+            self.phone()?;
+        }
+        Ok(())
+    }
+
+    /// Of a file of its own, so that the truth need not remember each version.
+    fn burst(&mut self) {
+        let number = self.some_site();
+        let site = &self.sites[number];
+        let file = names::file(self.options.users);
+        for _ in 0..LIVE_LAG_RECORDS_MAX + 100 {
+            let micros = site.clock.issuer.issue(site.clock.wall(self.now));
+            let (random, number): ([u8; 16], u64) = (self.rng.random(), self.rng.random());
+            site.memory.commit(Draft {
+                file: file.clone(),
+                content: Some(number.to_string().into()),
+                phone: None,
+                random,
+                stamp: Stamp { micros, trusted: site.clock.trusted },
+            });
+        }
+        self.input_now(number, Input::Changed);
+    }
+
+    fn some_site(&mut self) -> usize {
+        self.rng.random_range(0..self.sites.len())
+    }
+
+    fn change_a_line(&mut self) {
+        let (a, b) = (self.some_site(), self.some_site());
+        let (cut, both) = (self.rng.random_bool(0.5), self.rng.random_bool(0.7));
+        let lines = if both { vec![(a, b), (b, a)] } else { vec![(a, b)] };
+        for (from, to) in lines.into_iter().filter(|(from, to)| from != to) {
+            if cut {
+                self.lines.cut.insert((from, to));
+            } else {
+                self.mend(from, to);
+            }
+        }
+    }
+
+    /// A phone reads, writes or removes its user's file, at the site where it stands.
+    fn phone(&mut self) -> Result<(), Broken> {
+        let number = self.rng.random_range(0..self.options.phones);
+        let site = number % self.sites.len();
+        let up = self.sites[site].process.is_some() && self.sites[site].stalled_until <= self.now;
+        if !up {
+            return Ok(());
+        }
+        let (phone, user) = (names::phone(number), self.rng.random_range(0..self.options.users));
+        match self.rng.random_range(0..100) {
+            0..40 => self.put(site, user, &phone),
+            40..46 => self.remove(site, user, &phone),
+            46..75 => self.get(site, user, &phone),
+            _ => {
+                self.get(site, user, &phone)?;
+                self.put(site, user, &phone)
+            }
+        }
+    }
+
+    fn get(&mut self, site: usize, user: usize, phone: &PhoneKey) -> Result<(), Broken> {
+        let file = names::file(user);
+        self.input_now(site, Input::Read);
+        let served = self.sites[site].memory.serve(&file, phone);
+        self.judge_freshness(site, &file, &served)?;
+        if self.rng.random_range(0..100) < self.options.faults.lost_answers {
+            self.sites[site].memory.blind(&file, phone);
+            self.truth.forget(site, &file, phone);
+        } else {
+            self.truth.served(site, &file, phone, &served.known);
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, site: usize, user: usize, phone: &PhoneKey) -> Result<(), Broken> {
+        let number: u64 = self.rng.random();
+        // Now and then what another phone sent already.
+        let text = if number.is_multiple_of(10) {
+            "Name=same\r\n".to_owned()
+        } else {
+            format!("Name={number}\r\n")
+        };
+        self.write(site, user, phone, Some(&text.into()))
+    }
+
+    fn remove(&mut self, site: usize, user: usize, phone: &PhoneKey) -> Result<(), Broken> {
+        self.write(site, user, phone, None)
+    }
+
+    fn write(
+        &mut self,
+        number: usize,
+        user: usize,
+        phone: &PhoneKey,
+        content: Option<&Bytes>,
+    ) -> Result<(), Broken> {
+        let (file, random) = (names::file(user), self.rng.random());
+        let site = &self.sites[number];
+        let micros = site.clock.issuer.issue(site.clock.wall(self.now));
+        let stamp = Stamp { micros, trusted: site.clock.trusted };
+        let known = site.memory.look(&file).known;
+        let draft = Draft {
+            file: file.clone(),
+            content: content.cloned(),
+            phone: Some(phone.clone()),
+            random,
+            stamp,
+        };
+        match site.memory.commit(draft) {
+            Stored::Nothing => self.truth.served(number, &file, phone, &known),
+            Stored::Version(..) => {
+                self.report.acknowledged += 1;
+                let saw_all = self.truth.wrote((number, &file, phone), random, &known, self.now);
+                self.judge_write(number, &file, content, saw_all)?;
+            }
+        }
+        self.input_now(number, Input::Changed);
+        Ok(())
+    }
+}

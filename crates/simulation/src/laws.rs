@@ -1,0 +1,210 @@
+//! What must hold, held against the truth, which no site knows.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use bruri_domain::{FileId, PhoneKey};
+use bytes::Bytes;
+
+use crate::{memory::Served, names, network::Connection, world::World};
+
+type Random = [u8; 16];
+type Known = BTreeSet<Random>;
+
+/// A law that was broken.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Broken {
+    /// Its number.
+    pub law: u8,
+    /// How.
+    pub how: String,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "law {}: {}", self.law, self.how)
+    }
+}
+
+impl Broken {
+    pub(crate) fn new(law: u8, how: impl Into<String>) -> Self {
+        Self { law, how: how.into() }
+    }
+
+    pub(crate) fn never_level(world: &World) -> Self {
+        let vector = |site: &crate::site::Site| {
+            let told = site.memory.cursors().into_iter().filter(|c| c.sequence > 0);
+            let told: Vec<_> = told.map(|c| format!("{} {}", c.log.id, c.sequence)).collect();
+            format!("{}: {}", site.name, told.join(", "))
+        };
+        let vectors: Vec<_> = world.sites.iter().map(vector).collect();
+        Self::new(4, format!("the sites never became equal: {}", vectors.join("; ")))
+    }
+}
+
+/// What phones really knew when they wrote.
+#[derive(Debug, Default)]
+pub(crate) struct Truth {
+    /// What each phone knows of a file, where the site remembers it.
+    phones: BTreeMap<(usize, FileId, PhoneKey), Known>,
+    /// Everything that the writer of a version knew.
+    versions: BTreeMap<Random, Version>,
+}
+
+#[derive(Debug)]
+struct Version {
+    file: FileId,
+    knew: Known,
+    site: usize,
+    at: u64,
+}
+
+impl Truth {
+    pub(crate) fn served(&mut self, site: usize, file: &FileId, phone: &PhoneKey, known: &Known) {
+        let all = self.closure(known);
+        self.phones.insert((site, file.clone(), phone.clone()), all);
+    }
+
+    pub(crate) fn forget(&mut self, site: usize, file: &FileId, phone: &PhoneKey) {
+        self.phones.insert((site, file.clone(), phone.clone()), Known::new());
+    }
+
+    /// A phone's version was accepted; whether it knew all that was known there.
+    pub(crate) fn wrote(
+        &mut self,
+        (site, file, phone): (usize, &FileId, &PhoneKey),
+        random: Random,
+        known: &Known,
+        at: u64,
+    ) -> bool {
+        let entry = (site, file.clone(), phone.clone());
+        let knew = self.phones.get(&entry).cloned().unwrap_or_else(|| self.closure(known));
+        let saw_all = known.is_subset(&knew);
+        let mut with_it = knew.clone();
+        with_it.insert(random);
+        self.phones.insert(entry, with_it);
+        self.versions.insert(random, Version { file: file.clone(), knew, site, at });
+        saw_all
+    }
+
+    /// Who knows a version knows what its writer knew.
+    fn closure(&self, known: &Known) -> Known {
+        let deeper = known.iter().filter_map(|random| self.versions.get(random));
+        let mut all: Known = deeper.flat_map(|version| version.knew.iter().copied()).collect();
+        all.extend(known.iter().copied());
+        all
+    }
+}
+
+/// A log rides one stream of a connection, never two: it would come twice, without end.
+pub(crate) fn rides_one_stream(connection: &Connection) -> Result<(), Broken> {
+    let mut seen = BTreeSet::new();
+    for log in connection.wanted.values().flatten() {
+        if !seen.insert(log) {
+            return Err(Broken::new(9, format!("{log} is wanted on two streams of a connection")));
+        }
+    }
+    Ok(())
+}
+
+impl World {
+    /// A version whose writer had seen all that is known here is what is served (law 6).
+    pub(crate) fn judge_write(
+        &mut self,
+        site: usize,
+        file: &FileId,
+        content: Option<&Bytes>,
+        saw_all: bool,
+    ) -> Result<(), Broken> {
+        let served = self.sites[site].memory.look(file);
+        if saw_all && served.body.as_ref() != content {
+            return Err(Broken::new(6, format!("{file}: a version that knew all is not served")));
+        }
+        Ok(())
+    }
+
+    /// All that the sites had which are not away, as long ago as the answer claims, is known here.
+    pub(crate) fn judge_freshness(
+        &mut self,
+        number: usize,
+        file: &FileId,
+        served: &Served,
+    ) -> Result<(), Broken> {
+        let site = &self.sites[number];
+        let Some(process) = &site.process else { return Ok(()) };
+        let Some(until) = process.engine.fresh_until() else { return Ok(()) };
+        let until = process.began + u64::try_from(until.as_micros()).unwrap_or(0);
+        let away: BTreeSet<usize> = (0..self.sites.len())
+            .filter(|other| process.engine.away().contains(&names::site(*other)))
+            .collect();
+        // A site of which nothing was ever heard is no site yet.
+        let heard: BTreeSet<_> = site.memory.cursors().into_iter().map(|c| c.log.id.site).collect();
+        let counts = |version: &(&Random, &Version)| {
+            let (_, version) = version;
+            version.file == *file
+                && version.at < until
+                && !away.contains(&version.site)
+                && heard.contains(&names::site(version.site))
+        };
+        self.report.judged += 1;
+        let late = self.truth.versions.iter().find(|v| counts(v) && !served.known.contains(v.0));
+        match late {
+            Some((_, version)) => Err(Broken::new(
+                5,
+                format!(
+                    "{file} at {}: fresh until {until}, but what {} took at {} is not here",
+                    site.name,
+                    names::site(version.site),
+                    version.at
+                ),
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Holds what the sites came to against the truth.
+    pub(crate) fn judge(&mut self) -> Result<(), Broken> {
+        for number in 0..self.options.users {
+            self.judge_file(&names::file(number))?;
+        }
+        let states: Vec<_> = self.sites.iter().map(|site| site.memory.files()).collect();
+        if let Some(other) = states.iter().position(|files| *files != states[0]) {
+            let how = format!("{} and {} hold other states", names::site(0), names::site(other));
+            return Err(Broken::new(4, how));
+        }
+        Ok(())
+    }
+
+    fn judge_file(&mut self, file: &FileId) -> Result<(), Broken> {
+        let of_file =
+            |(random, version): (&Random, &Version)| (version.file == *file).then_some(*random);
+        let all: Known = self.truth.versions.iter().filter_map(of_file).collect();
+        for site in &self.sites {
+            let known = site.memory.known(file);
+            if let Some(lost) = all.iter().find(|random| !known.contains_key(*random)) {
+                let origin = names::site(self.truth.versions[lost].site);
+                let how =
+                    format!("{file}: a version that {origin} took is not known at {}", site.name);
+                return Err(Broken::new(1, how));
+            }
+        }
+        let superseded: Known = all
+            .iter()
+            .flat_map(|random| self.truth.versions[random].knew.iter().copied())
+            .collect();
+        let site = &self.sites[0];
+        let known = site.memory.known(file);
+        let expected: BTreeSet<_> =
+            all.difference(&superseded).filter_map(|random| known.get(random)).cloned().collect();
+        let state = site.memory.files().remove(file).unwrap_or_default();
+        let heads: BTreeSet<_> = state.heads().iter().map(|head| head.dot.clone()).collect();
+        self.report.conflicts += u64::from(state.is_conflict());
+        if heads != expected {
+            let how = format!("{file}: the heads are {heads:?}, but nobody knew of {expected:?}");
+            return Err(Broken::new(6, how));
+        }
+        Ok(())
+    }
+}

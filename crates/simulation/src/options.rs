@@ -1,0 +1,87 @@
+//! What a schedule is: drawn from a seed, so that a failure can be run again.
+
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+
+/// A schedule. Times are simulated.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Options {
+    /// Everything else is drawn from it.
+    pub seed: u64,
+    /// Sites.
+    pub sites: usize,
+    /// Users, each with one file.
+    pub users: usize,
+    /// Phones; each stands at one site.
+    pub phones: usize,
+    /// Milliseconds of phones and faults; then all is healed.
+    pub millis: u64,
+    /// What phones and faults do, on average each so many milliseconds.
+    pub pause_millis: u64,
+    /// Milliseconds one way, at most.
+    pub delay_millis: u64,
+    /// Chances in a hundred that an action is a cut, a crash, a stall of a store, and so on.
+    pub faults: Faults,
+    /// How far each site's clock is off, in seconds.
+    pub skew_seconds: Vec<i64>,
+    /// Sites that run a later release, which writes records of a kind that the others do not know.
+    pub later_release: bool,
+    /// Each site dials only the first two.
+    pub hubs: bool,
+}
+
+/// Weights among a hundred actions.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Faults {
+    /// A line is cut or mended, in one direction or both.
+    pub cuts: u32,
+    /// A process crashes; it comes back.
+    pub crashes: u32,
+    /// A line becomes slow or fast.
+    pub slow: u32,
+    /// A store does not answer for a while.
+    pub stalls: u32,
+    /// An answer to a phone is lost on the way.
+    pub lost_answers: u32,
+    /// More versions are written at once than a live stream catches up with.
+    pub bursts: u32,
+}
+
+const DECADES: i64 = 1_000_000_000;
+
+impl Options {
+    /// The schedule of a seed.
+    pub fn draw(seed: u64) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let sites = rng.random_range(2..=5);
+        let mut one_in = |n: u32| rng.random_ratio(1, n);
+        let (later_release, hubs) = (one_in(4), sites > 2 && one_in(3));
+        let mut up_to = |most: u32| rng.random_range(0..=most);
+        let faults = Faults {
+            cuts: up_to(14),
+            crashes: up_to(5),
+            slow: up_to(4),
+            stalls: up_to(4),
+            lost_answers: up_to(12),
+            bursts: up_to(1),
+        };
+        let skew = |rng: &mut StdRng| match rng.random_range(0..6) {
+            0 => rng.random_range(-5..=5),
+            1 => DECADES,
+            2 => -DECADES,
+            _ => 0,
+        };
+        Self {
+            seed,
+            sites,
+            users: rng.random_range(1..=3),
+            phones: rng.random_range(sites..=sites * 3),
+            millis: rng.random_range(3_000..=25_000),
+            pause_millis: rng.random_range(30..=400),
+            delay_millis: [0, 1, 10, 50, 200][rng.random_range(0..5)],
+            faults,
+            skew_seconds: (0..sites).map(|_| skew(&mut rng)).collect(),
+            later_release,
+            hubs,
+        }
+    }
+}

@@ -1,0 +1,400 @@
+//! The event loop: sites, their engines, and what is under way between them.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
+    time::Duration,
+};
+
+use bruri_domain::{DeploymentKey, Log};
+use bruri_replication::{
+    engine::{
+        Engine, Identity,
+        io::{Ask, Effect, Input, Job, LinkError, LinkId, SubscriptionId, SupplyId, Time},
+    },
+    store::{perform, with_open},
+};
+use futures_util::FutureExt as _;
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+
+use crate::{
+    Broken, Options,
+    laws::Truth,
+    network::{Connection, Lines, Message, Stream},
+    site::{Process, Site, refused},
+};
+
+pub(crate) const KEY: [u8; 32] = [7; 32];
+/// How long all has to become equal once nothing happens any more.
+const PATIENCE_MICROS: u64 = 120_000_000;
+/// Events of one schedule: an engine that never rests is a fault (law 9).
+const EVENTS_MAX: u64 = 3_000_000;
+
+/// What a schedule came to.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Backups and deletions that were acknowledged.
+    pub acknowledged: u64,
+    /// Answers to phones whose freshness was held against the truth.
+    pub judged: u64,
+    /// Events that were simulated.
+    pub events: u64,
+    /// Files that had more than one head in the end.
+    pub conflicts: u64,
+}
+
+pub(crate) struct World {
+    pub(crate) options: Options,
+    pub(crate) rng: StdRng,
+    /// Microseconds since the beginning.
+    pub(crate) now: u64,
+    queue: BinaryHeap<Reverse<Scheduled>>,
+    pub(crate) numbered: u64,
+    pub(crate) sites: Vec<Site>,
+    pub(crate) connections: BTreeMap<u64, Connection>,
+    pub(crate) lines: Lines,
+    pub(crate) truth: Truth,
+    pub(crate) report: Report,
+}
+
+#[derive(Debug)]
+pub(crate) enum What {
+    Input { site: usize, incarnation: u64, input: Input },
+    Job { site: usize, incarnation: u64, job: Job },
+    Due { site: usize, incarnation: u64 },
+    Dial { site: usize, incarnation: u64, link: LinkId },
+    Deliver { connection: u64, subscription: SubscriptionId, to_client: bool },
+    GiveUp { connection: u64 },
+    Restart { site: usize },
+    Act,
+}
+
+struct Scheduled {
+    at: u64,
+    number: u64,
+    what: What,
+}
+
+impl PartialEq for Scheduled {
+    fn eq(&self, other: &Self) -> bool {
+        self.number == other.number
+    }
+}
+
+impl Eq for Scheduled {}
+
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Scheduled {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.number).cmp(&(other.at, other.number))
+    }
+}
+
+impl World {
+    pub(crate) fn new(options: &Options) -> Self {
+        let mut rng = StdRng::seed_from_u64(options.seed ^ 0x5151);
+        let sites = (0..options.sites).map(|n| Site::new(n, options, &mut rng)).collect();
+        let mut world = Self {
+            options: options.clone(),
+            rng,
+            now: 0,
+            queue: BinaryHeap::new(),
+            numbered: 0,
+            sites,
+            connections: BTreeMap::new(),
+            lines: Lines::default(),
+            truth: Truth::default(),
+            report: Report::default(),
+        };
+        for site in 0..options.sites {
+            world.start(site);
+        }
+        world.after(0, What::Act);
+        world
+    }
+
+    /// Runs to the end, then until all is quiet, and holds the outcome against the laws.
+    pub(crate) fn run(mut self) -> Result<Report, Broken> {
+        let end = self.options.millis * 1000;
+        while self.now < end {
+            self.step()?;
+        }
+        self.heal();
+        let deadline = self.now + PATIENCE_MICROS;
+        while !self.is_level() {
+            self.step()?;
+            if self.now > deadline {
+                return Err(Broken::never_level(&self));
+            }
+        }
+        self.judge()?;
+        Ok(self.report)
+    }
+
+    pub(crate) fn step(&mut self) -> Result<(), Broken> {
+        self.report.events += 1;
+        if self.report.events > EVENTS_MAX {
+            return Err(Broken::new(9, "the engines never rest"));
+        }
+        let Some(Reverse(next)) = self.queue.pop() else {
+            return Err(Broken::new(9, "nothing happens any more"));
+        };
+        self.now = self.now.max(next.at);
+        match next.what {
+            What::Input { site, incarnation, input } => {
+                self.input(site, incarnation, input);
+                self.judge_turn(site)?;
+            }
+            What::Job { site, incarnation, job } => self.job(site, incarnation, job),
+            What::Due { site, incarnation } => self.tick(site, incarnation),
+            What::Dial { site, incarnation, link } => self.dialled(site, incarnation, link),
+            What::Deliver { connection, subscription, to_client } => {
+                self.deliver(connection, subscription, to_client);
+            }
+            What::GiveUp { connection } => self.give_up(connection),
+            What::Restart { site } => self.start(site),
+            What::Act => self.act_in_turn()?,
+        }
+        Ok(())
+    }
+
+    pub(crate) fn act_in_turn(&mut self) -> Result<(), Broken> {
+        if self.now >= self.options.millis * 1000 {
+            return Ok(());
+        }
+        self.act()?;
+        let pause = self.rng.random_range(1..=self.options.pause_millis * 2000);
+        self.after(pause, What::Act);
+        Ok(())
+    }
+
+    pub(crate) fn after(&mut self, micros: u64, what: What) {
+        self.numbered += 1;
+        let (at, number) = (self.now + micros, self.numbered);
+        self.queue.push(Reverse(Scheduled { at, number, what }));
+    }
+
+    /// How long a message takes; each one another time, so that two streams overtake each other.
+    pub(crate) fn delay(&mut self) -> u64 {
+        let most = self.options.delay_millis * 1000;
+        300 + self.rng.random_range(most / 2..=most)
+    }
+
+    // Processes.
+
+    pub(crate) fn start(&mut self, number: usize) {
+        let seed = self.rng.random();
+        let Some(site) = self.sites.get_mut(number).filter(|site| site.process.is_none()) else {
+            return;
+        };
+        let identity = Identity {
+            site: site.name.clone(),
+            key_check: DeploymentKey::new(KEY).check(),
+            release: "0.1.0".to_owned(),
+        };
+        let links = u32::try_from(site.peers.len()).unwrap_or(0);
+        let vector = with_open(&site.memory, site.memory.cursors());
+        let engine = Engine::new(&identity, vector, links, seed);
+        site.process = Some(Process {
+            engine,
+            began: self.now,
+            due: None,
+            supplies: BTreeMap::new(),
+            supplied: 0,
+            connections: BTreeMap::new(),
+        });
+        let incarnation = site.incarnation;
+        self.after(0, What::Due { site: number, incarnation });
+    }
+
+    /// A process dies at once, with all that was under way in it.
+    pub(crate) fn crash(&mut self, number: usize, down_micros: u64) {
+        let Some(site) = self.sites.get_mut(number).filter(|site| site.process.is_some()) else {
+            return;
+        };
+        site.process = None;
+        site.incarnation += 1;
+        let theirs = |(id, c): (&u64, &Connection)| {
+            (c.client == number || c.server == number).then_some(*id)
+        };
+        let ended: Vec<u64> = self.connections.iter().filter_map(theirs).collect();
+        for connection in ended {
+            self.close(connection);
+        }
+        self.after(down_micros, What::Restart { site: number });
+    }
+
+    pub(crate) fn alive(&mut self, site: usize, incarnation: u64) -> Option<&mut Process> {
+        let site = self.sites.get_mut(site)?;
+        site.process.as_mut().filter(|_| site.incarnation == incarnation)
+    }
+
+    pub(crate) fn tick(&mut self, site: usize, incarnation: u64) {
+        let now = self.now;
+        let Some(process) = self.alive(site, incarnation) else { return };
+        if process.due.is_some_and(|due| due <= now) {
+            process.due = None;
+        }
+        self.input(site, incarnation, Input::Tick);
+    }
+
+    /// Hands in what happened, and does what the engine asks for.
+    pub(crate) fn input(&mut self, number: usize, incarnation: u64, input: Input) {
+        let now = self.now;
+        let Some(site) = self.sites.get_mut(number) else { return };
+        let Some(process) = site.process.as_mut().filter(|_| site.incarnation == incarnation)
+        else {
+            return;
+        };
+        let time = Time {
+            now: Duration::from_micros(now - process.began),
+            wall_micros: site.clock.wall(now),
+        };
+        let effects = process.engine.handle(time, input);
+        let due = process.began + micros(process.engine.due()).max(micros(time.now) + 1);
+        let is_sooner = process.due.is_none_or(|known| due < known);
+        if is_sooner {
+            process.due = Some(due);
+        }
+        for effect in effects {
+            self.carry_out(number, effect);
+        }
+        if is_sooner {
+            self.after(due.saturating_sub(now), What::Due { site: number, incarnation });
+        }
+    }
+
+    pub(crate) fn input_now(&mut self, site: usize, input: Input) {
+        let incarnation = self.sites.get(site).map_or(0, |site| site.incarnation);
+        self.input(site, incarnation, input);
+    }
+
+    pub(crate) fn carry_out(&mut self, number: usize, effect: Effect) {
+        let Some(site) = self.sites.get_mut(number) else { return };
+        let incarnation = site.incarnation;
+        match effect {
+            Effect::Dial(link) => {
+                let delay = self.delay();
+                self.after(delay, What::Dial { site: number, incarnation, link });
+            }
+            Effect::Hang(link) => {
+                let connection = site.process.as_mut().and_then(|p| p.connections.remove(&link));
+                if let Some(connection) = connection {
+                    self.close_but(connection, Some(number));
+                }
+            }
+            Effect::Subscribe { link, subscription } => {
+                let connection = site.process.as_ref().and_then(|p| p.connections.get(&link));
+                let Some(connection) = connection.copied() else { return };
+                if let Some(open) = self.connections.get_mut(&connection) {
+                    open.streams.insert(subscription, Stream::default());
+                }
+                self.send(connection, subscription, false, Message::Open);
+            }
+            Effect::Unsubscribe(subscription) => self.unsubscribe(number, subscription),
+            Effect::Ask { subscription, ask } => {
+                if let Some(connection) = self.connection_of(number, subscription) {
+                    self.note_wants(connection, subscription, &ask);
+                    self.send(connection, subscription, false, Message::Ask(ask));
+                }
+            }
+            Effect::Tell { supply, event } => self.tell(number, supply, Message::Event(event)),
+            Effect::Dismiss { supply, why } => {
+                let error = LinkError { text: format!("{why:?}"), needs_a_person: false };
+                self.tell(number, supply, Message::End(error));
+            }
+            Effect::Do(job) => {
+                let takes = 100 + self.rng.random_range(0..2000);
+                self.after(takes, What::Job { site: number, incarnation, job });
+            }
+            // No log forks here: its origin's database never goes back in time.
+            Effect::Settle { .. } => {}
+            Effect::TrustClock(trusted) => site.clock.trusted = trusted,
+        }
+    }
+
+    fn note_wants(&mut self, connection: u64, subscription: SubscriptionId, ask: &Ask) {
+        let Ask::Wants(wants) = ask else { return };
+        let Some(connection) = self.connections.get_mut(&connection) else { return };
+        let logs = wants.cursors.iter().filter_map(|cursor| cursor.log.clone());
+        let logs = logs.filter_map(|log| Some(Log::try_from(log).ok()?.id));
+        connection.wanted.insert(subscription, logs.collect());
+    }
+
+    /// After every turn: what holds between two of them.
+    fn judge_turn(&self, site: usize) -> Result<(), Broken> {
+        let mut ours = self.connections.values().filter(|connection| connection.client == site);
+        ours.try_for_each(crate::laws::rides_one_stream)
+    }
+
+    pub(crate) fn connection_of(&self, site: usize, subscription: SubscriptionId) -> Option<u64> {
+        let process = self.sites.get(site)?.process.as_ref()?;
+        process.connections.values().copied().find(|id| {
+            self.connections.get(id).is_some_and(|c| c.streams.contains_key(&subscription))
+        })
+    }
+
+    pub(crate) fn tell(&mut self, site: usize, supply: SupplyId, message: Message) {
+        let process = self.sites.get(site).and_then(|site| site.process.as_ref());
+        let Some(stream) = process.and_then(|process| process.supplies.get(&supply)).copied()
+        else {
+            return;
+        };
+        self.send(stream.0, stream.1, true, message);
+    }
+
+    // The store.
+
+    pub(crate) fn job(&mut self, number: usize, incarnation: u64, job: Job) {
+        let now = self.now;
+        if self.alive(number, incarnation).is_none() {
+            return;
+        }
+        let Some(site) = self.sites.get(number) else { return };
+        if site.stalled_until > now {
+            let takes = 10_000;
+            let done = refused(job);
+            return self
+                .after(takes, What::Input { site: number, incarnation, input: Input::Done(done) });
+        }
+        let key = DeploymentKey::new(KEY);
+        let Some(done) = perform(job, &site.memory, &key).now_or_never() else { return };
+        // The process may crash between the commit and its answer.
+        let takes = 50 + self.rng.random_range(0..500);
+        self.after(takes, What::Input { site: number, incarnation, input: Input::Done(done) });
+    }
+
+    pub(crate) fn heal(&mut self) {
+        let cut: Vec<_> = self.lines.cut.iter().copied().collect();
+        for (from, to) in cut {
+            self.mend(from, to);
+        }
+        self.lines.slow.clear();
+        for site in &mut self.sites {
+            site.stalled_until = 0;
+        }
+    }
+
+    /// Every site is up and has the same of every log.
+    pub(crate) fn is_level(&self) -> bool {
+        if self.sites.iter().any(|site| site.process.is_none()) {
+            return false;
+        }
+        let vector = |site: &Site| {
+            let cursors = site.memory.cursors().into_iter().filter(|cursor| cursor.sequence > 0);
+            cursors.map(|c| (c.log.id, c.sequence, c.chain.0)).collect::<BTreeSet<_>>()
+        };
+        let mut vectors = self.sites.iter().map(vector);
+        let first = vectors.next();
+        vectors.all(|vector| Some(&vector) == first.as_ref())
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

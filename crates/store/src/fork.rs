@@ -1,0 +1,248 @@
+//! A log that forked goes back to where its branches part.
+//!
+//! The branch that peers hold stays. The origin appends its own branch again in its open epoch, so that nothing
+//! that was acknowledged is lost; any other site that pulled the void branch only drops it, and gets
+//! those records from the new epoch.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bruri_domain::{
+    Chain, Cursor, Dot, FileId, Version,
+    fork::Moved,
+    limits::{FORK_RECORDS_MAX, PAGE_RECORDS_MAX},
+};
+use bruri_wire::record::{RawRecord, decode_envelope, decode_version, encode_version};
+use sqlx::PgConnection;
+
+use crate::{
+    Store, StoreError,
+    columns::{Row, epoch_column, signed},
+    files::{self, Locking},
+    numbers::Given,
+    rebuild,
+    records::{self, NumberedRecord, VersionColumns, Writing},
+    remembered,
+};
+
+/// The end of a log beyond the place to which it goes back.
+struct Branch {
+    row: i32,
+    to: Cursor,
+    /// Where the log ends now.
+    end: (u64, Chain),
+    records: Vec<Void>,
+}
+
+/// A record that loses its place.
+struct Void {
+    sequence: u64,
+    raw: RawRecord,
+    columns: Option<VersionColumns>,
+}
+
+impl Store {
+    /// Sets a log back to a place that it shares with the branch that stays: the records beyond are removed,
+    /// and the files that they touched rebuilt. Where the log is of this site, which must have closed it, they
+    /// are first appended again in its open epoch: the same versions under new dots. All of it
+    /// or nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::NotThere`] where the log is open, has no such place, or gave way before: it is set
+    /// back once, and from then on what it holds stays. [`StoreError::BranchTooLong`] beyond
+    /// 100,000 records.
+    pub async fn set_back(&self, to: &Cursor) -> Result<(), StoreError> {
+        if self.chain_at(to).await? != Some(to.chain) {
+            return Err(StoreError::NotThere(to.log.id.clone()));
+        }
+        let mut transaction = self.pool().begin().await?;
+        let branch = self.branch(&mut transaction, to).await?;
+        let touched: Vec<FileId> = branch.files().into_iter().collect();
+        files::lock(&mut transaction, &Locking::of(&touched, &[])).await?;
+        lock_unchanged(&mut transaction, &branch).await?;
+        let is_own = to.log.id.site == *self.site();
+        let given = if is_own && !branch.records.is_empty() {
+            Some(self.append_again(&mut transaction, &branch).await?)
+        } else {
+            None
+        };
+        cut(&mut transaction, &branch).await?;
+        rebuild::rebuild_locked(&mut transaction, &touched).await?;
+        // What is remembered names places in the void branch that are others' now.
+        remembered::forget(&mut transaction, &touched).await?;
+        transaction.commit().await?;
+        self.inner.unwritten.forget(&touched);
+        if let Some(given) = given {
+            self.numbered(given);
+        }
+        tracing::warn!(
+            log = %to.log.id, to = to.sequence, records = branch.records.len(),
+            "a log forked and was set back to where its branches part"
+        );
+        self.inner.wakeups.wake();
+        Ok(())
+    }
+
+    async fn branch(
+        &self,
+        transaction: &mut PgConnection,
+        to: &Cursor,
+    ) -> Result<Branch, StoreError> {
+        let id = &to.log.id;
+        let log = sqlx::query!(
+            "select id, sequence, chain from log
+              where site = $1 and epoch = $2 and not is_open and not (set_back and site = $3)",
+            id.site.as_str(),
+            epoch_column(id.epoch),
+            self.site().as_str(),
+        )
+        .fetch_optional(&mut *transaction)
+        .await?
+        .ok_or_else(|| StoreError::NotThere(id.clone()))?;
+        let end = {
+            let row = Row { table: "log", key: id };
+            (row.number("sequence", log.sequence)?, row.chain("chain", &log.chain)?)
+        };
+        let records = end.0.saturating_sub(to.sequence);
+        if records > FORK_RECORDS_MAX {
+            return Err(StoreError::BranchTooLong { log: id.clone(), records });
+        }
+        let records = void(transaction, log.id, to).await?;
+        Ok(Branch { row: log.id, to: to.clone(), end, records })
+    }
+
+    /// Writes the branch once more, at the end of the open log of its kind.
+    async fn append_again(
+        &self,
+        transaction: &mut PgConnection,
+        branch: &Branch,
+    ) -> Result<Given, StoreError> {
+        let kind = branch.to.log.kind;
+        let stamps = branch.records.iter().filter_map(|record| record.columns.as_ref());
+        let newest_micros = stamps.map(|columns| columns.stamp_micros).max().unwrap_or(0);
+        let count = branch.records.len();
+        let numbers = self.take_numbers(transaction, kind, count, newest_micros).await?;
+        let moved = branch.moved(&Dot { log: numbers.log.id.clone(), sequence: numbers.before });
+        let (mut sequence, mut chain) = (numbers.before, numbers.chain);
+        let page = usize::try_from(PAGE_RECORDS_MAX).unwrap_or(count);
+        for voids in branch.records.chunks(page) {
+            let mut again = Vec::with_capacity(voids.len());
+            for void in voids {
+                sequence = sequence.saturating_add(1);
+                let raw = self.written_again(void, &moved, &branch.to)?;
+                chain = chain.next(&raw.envelope);
+                let version = void.columns.clone();
+                again.push(NumberedRecord { sequence, chain, raw, version });
+            }
+            let (log, bodies) = (numbers.log.row, BTreeMap::new());
+            let writing = Writing { log, records: &again, bodies: &bodies, states: &[] };
+            records::write(&mut *transaction, &writing).await?;
+        }
+        Ok(numbers.given(kind, sequence, chain))
+    }
+
+    /// A record that is no version of a file, or was erased, stays as it is: nothing in it can be read.
+    fn written_again(
+        &self,
+        void: &Void,
+        moved: &Moved,
+        of: &Cursor,
+    ) -> Result<RawRecord, StoreError> {
+        let (Some(_), Some(payload)) = (&void.columns, &void.raw.payload) else {
+            return Ok(void.raw.clone());
+        };
+        let dot = Dot { log: of.log.id.clone(), sequence: void.sequence };
+        let row = Row { table: "record", key: &dot };
+        let envelope = decode_envelope(&void.raw.envelope).map_err(|_| row.corrupt("envelope"))?;
+        let version: Version = decode_version(payload).map_err(|_| row.corrupt("payload"))?;
+        Ok(encode_version(&moved.version(&version), envelope.generation, self.key()))
+    }
+}
+
+impl Branch {
+    fn files(&self) -> BTreeSet<FileId> {
+        let columns = self.records.iter().filter_map(|record| record.columns.as_ref());
+        columns.map(|columns| columns.file.clone()).collect()
+    }
+
+    /// Where each version goes, the first right after `before`.
+    fn moved(&self, before: &Dot) -> Moved {
+        let mut moved = Moved::beyond(self.to.log.id.clone(), self.to.sequence);
+        for (record, offset) in self.records.iter().zip(1_u64..) {
+            let sequence = before.sequence.saturating_add(offset);
+            if let Some(columns) = &record.columns {
+                let to = Dot { log: before.log.clone(), sequence };
+                moved.note(columns.file.clone(), record.sequence, to);
+            }
+        }
+        moved
+    }
+}
+
+async fn void(
+    transaction: &mut PgConnection,
+    log: i32,
+    after: &Cursor,
+) -> Result<Vec<Void>, StoreError> {
+    let rows = sqlx::query!(
+        r#"select record.sequence, envelope, payload, realm, name, stamp_micros, body, pruned,
+                  body.bytes as "bytes?"
+             from record
+             left join body on body.sha256 = record.body
+            where log = $1 and record.sequence > $2
+            order by record.sequence"#,
+        log,
+        signed(after.sequence),
+    )
+    .fetch_all(transaction)
+    .await?;
+    let row = Row { table: "record", key: &after.log.id };
+    let mut records = Vec::with_capacity(rows.len());
+    for found in rows {
+        let raw =
+            RawRecord { envelope: found.envelope.into(), payload: found.payload.map(Into::into) };
+        let columns = match (found.realm, found.name, found.stamp_micros) {
+            (Some(realm), Some(name), Some(stamp)) => Some(VersionColumns {
+                file: files::file_id(&realm, &name)?,
+                stamp_micros: row.number("stamp_micros", stamp)?,
+                body: row.body(found.body.as_deref(), found.bytes)?,
+                pruned: found.pruned,
+            }),
+            _ => None,
+        };
+        records.push(Void { sequence: row.number("sequence", found.sequence)?, raw, columns });
+    }
+    Ok(records)
+}
+
+/// Locks the log's row, which must be as it was when the branch was read: nobody has moved the cursor.
+async fn lock_unchanged(transaction: &mut PgConnection, branch: &Branch) -> Result<(), StoreError> {
+    let (sequence, chain) = &branch.end;
+    let locked = sqlx::query_scalar!(
+        "select id from log where id = $1 and sequence = $2 and chain = $3 for update",
+        branch.row,
+        signed(*sequence),
+        chain.0.as_bytes(),
+    );
+    let locked = locked.fetch_optional(transaction).await?;
+    locked.map(|_| ()).ok_or_else(|| StoreError::NotThere(branch.to.log.id.clone()))
+}
+
+/// Removes the void records, last of all what says that they were there.
+async fn cut(transaction: &mut PgConnection, branch: &Branch) -> Result<(), StoreError> {
+    sqlx::query!(
+        "delete from record where log = $1 and sequence > $2",
+        branch.row,
+        signed(branch.to.sequence),
+    )
+    .execute(&mut *transaction)
+    .await?;
+    sqlx::query!(
+        "update log set sequence = $2, chain = $3, set_back = true where id = $1",
+        branch.row,
+        signed(branch.to.sequence),
+        branch.to.chain.0.as_bytes(),
+    )
+    .execute(transaction)
+    .await?;
+    Ok(())
+}
