@@ -214,7 +214,7 @@ async fn a_dump_that_is_restored_into_a_new_cluster_is_found_out_and_completed()
     let data = deployment.sites[0].cluster();
     fs::remove_dir_all(data.parent().unwrap()).unwrap();
     fs::remove_file(deployment.sites[0].witness()).unwrap();
-    deployment.sites[0].start().await.unwrap();
+    deployment.sites[0].start_postgres().await.unwrap();
     let restore = ["-d", "bruri", "--clean", "--if-exists", "--single-transaction"];
     postgres_tool(&deployment.sites[0], "pg_restore", &restore, &dump).await.unwrap();
     deployment.sites[0].stop().await.unwrap();

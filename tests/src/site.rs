@@ -58,12 +58,22 @@ impl Site {
         self.ready().await
     }
 
+    /// Starts its Postgres alone and waits until it can be used.
+    pub async fn start_postgres(&mut self) -> anyhow::Result<()> {
+        self.spawn_as("postgres")?;
+        self.says("PostgreSQL runs alone").await.map(|_| ())
+    }
+
     /// Starts it and does not wait.
     pub fn spawn(&mut self) -> anyhow::Result<()> {
+        self.spawn_as("serve")
+    }
+
+    fn spawn_as(&mut self, subcommand: &str) -> anyhow::Result<()> {
         ensure!(self.child.is_none(), "{} runs already", self.name());
         let log = self.open_log().context("open the log of a site")?;
         self.log_begin = log.metadata().context("read the size of a log")?.len();
-        let mut command = self.command("serve")?;
+        let mut command = self.command(subcommand)?;
         command.stdout(log.try_clone().context("share a log")?).stderr(log);
         self.child = Some(command.spawn().context("run brurid")?);
         Ok(())
@@ -247,7 +257,9 @@ impl Site {
 
     fn show_log(&self) {
         let said = self.said();
-        let lines: Vec<&str> = said.lines().collect();
+        // The traffic of phones would hide what the site says of itself.
+        let lines: Vec<&str> =
+            said.lines().filter(|line| !line.contains("phone request")).collect();
         let shown = lines.get(lines.len().saturating_sub(LOG_LINES_SHOWN)..).unwrap_or_default();
         crate::tell(&format!("the last lines of {}:\n{}", self.name(), shown.join("\n")));
     }

@@ -261,11 +261,13 @@ impl Driver {
 
     fn settle(&mut self, link: LinkId, log: LogId) {
         let replication = self.replication.clone();
-        let Some(channel) = self.channels.get(&link).cloned() else { return };
+        let Some(channel) = self.channels.get(&link).cloned() else {
+            let error = Some("no connection".to_owned());
+            return replication.inner.inputs.notify(Input::Settled { link, log, error });
+        };
         self.tasks.spawn(async move {
             let inner = &replication.inner;
-            let hello = replication.engine().hello();
-            let settled = settle(&inner.store, channel, hello, &log).await;
+            let settled = settle(&inner.store, channel, &log).await;
             let error = settled.err().map(|error| error.to_string());
             inner.inputs.send(Input::Settled { link, log, error }).await;
         });

@@ -1,20 +1,19 @@
-//! A log that forked is set back to where its branches part: found by asking the peer which places it shares.
+//! A log that forked is set back to where its branches part: found by comparing chains with the peer.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use bruri_domain::{
-    Cursor, Epoch, Log, LogId, LogKind, fork::Search, limits::PEER_HANDSHAKE_SECONDS_MAX,
+    Chain, Cursor, Log, LogId,
+    fork::Search,
+    limits::{FORK_PROBES_MAX, PEER_HANDSHAKE_SECONDS_MAX},
 };
 use bruri_store::{Store, StoreError};
 use bruri_wire::{
     proto::replication::v1::{self as proto, replication_service_client::ReplicationServiceClient},
-    replication::InvalidMessage,
+    replication::{self, InvalidMessage, invalid},
 };
-use tokio::{sync::mpsc, time::timeout};
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Streaming, transport::Channel};
-
-use crate::engine::io::{Ask, Event};
+use tokio::time::timeout;
+use tonic::{Status, transport::Channel};
 
 const ANSWER: Duration = Duration::from_secs(PEER_HANDSHAKE_SECONDS_MAX);
 
@@ -22,11 +21,9 @@ const ANSWER: Duration = Duration::from_secs(PEER_HANDSHAKE_SECONDS_MAX);
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SettleError {
     #[error("the peer says: {0}")]
-    Status(#[from] tonic::Status),
+    Status(#[from] Status),
     #[error("no word from the peer for too long")]
     Silent,
-    #[error("the peer ended the stream")]
-    Ended,
     #[error("the log was moved meanwhile")]
     Moved,
     #[error(transparent)]
@@ -39,25 +36,32 @@ pub(crate) enum SettleError {
 pub(crate) async fn settle(
     store: &Store,
     channel: Channel,
-    hello: proto::Hello,
     log: &LogId,
 ) -> Result<(), SettleError> {
     let ours = end_of(store, log).await?;
-    let mut stream = Probes::open(channel, hello).await?;
     let mut search = Search::within(ours.sequence);
+    let mut forked_at = None;
     loop {
         let probes = search.probes();
         if probes.is_empty() {
             break;
         }
-        let places = places(store, &ours, &probes).await?;
-        search.narrow(compared(store, &mut stream, &places).await?);
+        let theirs = chains_of(channel.clone(), &ours.log, &probes).await?;
+        let mut compared = Vec::with_capacity(probes.len());
+        for (sequence, theirs) in probes.into_iter().zip(theirs) {
+            let agrees = theirs == Some(chain_at(store, &ours.log, sequence).await?);
+            if theirs.is_some() && !agrees {
+                forked_at = forked_at.map_or(Some(sequence), |at: u64| Some(at.min(sequence)));
+            }
+            compared.push((sequence, agrees));
+        }
+        search.narrow(compared);
     }
-    let common = Cursor { sequence: search.common(), ..ours.clone() };
-    let chain = store.chain_at(&common).await?.ok_or(SettleError::Moved)?;
-    let common = Cursor { chain, ..common };
-    if common.sequence < ours.sequence {
-        store.set_back(&common).await?;
+    let sequence = search.common();
+    // A branch that has only ended there is no other branch: what ours has beyond may be nowhere else.
+    if forked_at == sequence.checked_add(1) {
+        let chain = chain_at(store, &ours.log, sequence).await?;
+        store.set_back(&Cursor { log: ours.log, sequence, chain }).await?;
     }
     Ok(())
 }
@@ -68,76 +72,52 @@ async fn end_of(store: &Store, log: &LogId) -> Result<Cursor, SettleError> {
     ours.ok_or(SettleError::Moved)
 }
 
-async fn places(store: &Store, ours: &Cursor, probes: &[u64]) -> Result<Vec<Cursor>, SettleError> {
-    let mut places = Vec::with_capacity(probes.len());
-    for sequence in probes {
-        let place = Cursor { sequence: *sequence, ..ours.clone() };
-        let chain = store.chain_at(&place).await?.ok_or(SettleError::Moved)?;
-        places.push(Cursor { chain, ..place });
-    }
-    Ok(places)
+async fn chain_at(store: &Store, log: &Log, sequence: u64) -> Result<Chain, SettleError> {
+    let place = Cursor { sequence, ..Cursor::at_beginning(log.clone()) };
+    store.chain_at(&place).await?.ok_or(SettleError::Moved)
 }
 
-/// A stream without credit: nothing but refusals comes.
-struct Probes {
-    asks: mpsc::Sender<proto::SubscribeRequest>,
-    events: Streaming<proto::SubscribeResponse>,
+/// The peer's chains at these places; none where its branch is not so long.
+async fn chains_of(
+    channel: Channel,
+    log: &Log,
+    sequences: &[u64],
+) -> Result<Vec<Option<Chain>>, SettleError> {
+    let request = proto::GetChainsRequest { log: Some(log.into()), sequences: sequences.to_vec() };
+    let mut client = ReplicationServiceClient::new(channel);
+    let answer = timeout(ANSWER, client.get_chains(request));
+    let chains = answer.await.map_err(|_| SettleError::Silent)??.into_inner().chains;
+    if chains.len() != sequences.len() {
+        return Err(invalid("chains").into());
+    }
+    let read = |chain: Vec<u8>| {
+        let is_there = !chain.is_empty();
+        is_there.then(|| replication::chain(&chain, "chains")).transpose()
+    };
+    Ok(chains.into_iter().map(read).collect::<Result<_, _>>()?)
 }
 
-impl Probes {
-    async fn open(channel: Channel, hello: proto::Hello) -> Result<Self, SettleError> {
-        let (asks, queue) = mpsc::channel(2);
-        let hello = proto::SubscribeRequest { request: Some(Ask::Hello(hello)) };
-        // The queue has room and its other end is held below.
-        let _ = asks.send(hello).await;
-        let mut client = ReplicationServiceClient::new(channel);
-        let subscribed = timeout(ANSWER, client.subscribe(ReceiverStream::new(queue)));
-        let events = subscribed.await.map_err(|_| SettleError::Silent)??.into_inner();
-        Ok(Self { asks, events })
-    }
-
-    async fn want(&self, cursors: &[Cursor]) -> Result<(), SettleError> {
-        let cursors = cursors.iter().map(Into::into).collect();
-        let request = Some(Ask::Wants(proto::Wants { cursors }));
-        let sent = self.asks.send(proto::SubscribeRequest { request }).await;
-        sent.map_err(|_| SettleError::Ended)
-    }
-
-    /// The place that the next refusal is about.
-    async fn refused(&mut self) -> Result<Cursor, SettleError> {
-        loop {
-            let next = timeout(ANSWER, self.events.message());
-            let message =
-                next.await.map_err(|_| SettleError::Silent)??.ok_or(SettleError::Ended)?;
-            let Some(Event::Refusal(refusal)) = message.event else { continue };
-            let wanted =
-                refusal.wanted.ok_or(bruri_wire::replication::invalid("refusal.wanted"))?;
-            return Ok(Cursor::try_from(wanted)?);
-        }
-    }
-}
-
-/// Asks for the log from each of these places, one after the other: a supplier refuses those that it has otherwise or
-/// not at all. A log that nobody has ends each question, so that it is known when all is said.
-async fn compared(
+/// Answers a peer that compares its branch of a log with ours.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` for a request beyond its bounds, `UNAVAILABLE` where the store does not answer.
+pub(crate) async fn chains(
     store: &Store,
-    stream: &mut Probes,
-    places: &[Cursor],
-) -> Result<Vec<(u64, bool)>, SettleError> {
-    let mut compared = Vec::with_capacity(places.len());
-    for place in places {
-        let id = LogId { site: store.site().clone(), epoch: Epoch(rand::random()) };
-        let last = Cursor::at_beginning(Log { id, kind: LogKind::Files, predecessor: None });
-        stream.want(&[place.clone(), last.clone()]).await?;
-        let mut refused = BTreeSet::new();
-        loop {
-            let about = stream.refused().await?;
-            if about.log.id == last.log.id {
-                break;
-            }
-            refused.insert(about.sequence);
-        }
-        compared.push((place.sequence, !refused.contains(&place.sequence)));
+    request: proto::GetChainsRequest,
+) -> Result<proto::GetChainsResponse, Status> {
+    if !u64::try_from(request.sequences.len()).is_ok_and(|count| count <= FORK_PROBES_MAX) {
+        return Err(Status::invalid_argument(format!("more than {FORK_PROBES_MAX} sequences")));
     }
-    Ok(compared)
+    let log = request.log.ok_or(invalid("log")).and_then(Log::try_from);
+    let log = log.map_err(|error| Status::invalid_argument(error.to_string()))?;
+    let mut chains = Vec::with_capacity(request.sequences.len());
+    for sequence in request.sequences {
+        let place = Cursor { sequence, ..Cursor::at_beginning(log.clone()) };
+        let chain = store.chain_at(&place).await.map_err(|error| {
+            tracing::warn!(log = %log.id, %error, "cannot tell a peer the chain of a log");
+            Status::unavailable("its database does not answer")
+        })?;
+        chains.push(chain.map(|chain| chain.0.as_bytes().to_vec()).unwrap_or_default());
+    }
+    Ok(proto::GetChainsResponse { chains })
 }

@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use bruri_domain::limits::{PEER_GONE_SECONDS_MAX, PEER_MESSAGE_BYTES_MAX, PEER_STREAMS_MAX};
+use bruri_domain::{
+    SiteName,
+    limits::{PEER_GONE_SECONDS_MAX, PEER_MESSAGE_BYTES_MAX, PEER_STREAMS_MAX},
+};
 use bruri_wire::proto::replication::v1::{
     self as proto,
     replication_service_server::{ReplicationService, ReplicationServiceServer},
@@ -24,6 +27,7 @@ use crate::{
         hello::bounded_text,
         io::{Input, SupplyId},
     },
+    fork,
     tls::{self, PeerConnection},
 };
 
@@ -85,13 +89,7 @@ impl ReplicationService for Supplier {
         &self,
         request: Request<Streaming<proto::SubscribeRequest>>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
-        let peer = request
-            .extensions()
-            .get::<PeerConnection>()
-            .ok_or_else(|| Status::unauthenticated("no certificate"))?
-            .peer
-            .clone();
-        let Accepted { supply, responses } = self.replication.accept(peer.site).await?;
+        let Accepted { supply, responses } = self.replication.accept(peer_of(&request)?).await?;
         let listening = Listening {
             supply,
             asks: request.into_inner(),
@@ -107,6 +105,22 @@ impl ReplicationService for Supplier {
         let inputs = self.replication.inner.inputs.clone();
         Ok(Response::new(Box::pin(Responses { supply, queue: responses, inputs })))
     }
+
+    async fn get_chains(
+        &self,
+        request: Request<proto::GetChainsRequest>,
+    ) -> Result<Response<proto::GetChainsResponse>, Status> {
+        peer_of(&request)?;
+        let store = &self.replication.inner.store;
+        fork::chains(store, request.into_inner()).await.map(Response::new)
+    }
+}
+
+/// Who asks, by its certificate.
+fn peer_of<T>(request: &Request<T>) -> Result<SiteName, Status> {
+    let connection = request.extensions().get::<PeerConnection>();
+    let connection = connection.ok_or_else(|| Status::unauthenticated("no certificate"))?;
+    Ok(connection.peer.site.clone())
 }
 
 /// Hands in what a consumer says until it has nothing more to say.

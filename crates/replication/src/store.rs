@@ -102,7 +102,7 @@ pub async fn perform<S: Store>(job: Job, store: &S, key: &DeploymentKey) -> Done
             if result.is_ok() {
                 store.peer_answered();
             }
-            Done::OwnHeard { link, result }
+            Done::OwnHeard { link, theirs, result }
         }
         Job::JudgeOwn { supply, wanted, chain } => {
             let forked = store

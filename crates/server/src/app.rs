@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use bruri_replication::tls::Tls;
 use prometheus::Registry;
 use sqlx::{PgPool, postgres::PgConnectOptions};
@@ -28,8 +28,17 @@ const TASKS_GRACE: Duration = Duration::from_secs(6);
 /// How long connections to the database may take to end after the tasks that used them.
 const POOL_GRACE: Duration = Duration::from_secs(1);
 
-/// Runs the daemon until it is told to stop or a part of it dies.
-pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
+/// What the process is there for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Purpose {
+    /// All that a site does.
+    Serve,
+    /// The private Postgres alone, for whoever restores or mends a database.
+    HoldPostgres,
+}
+
+/// Runs until it is told to stop or a part of it dies.
+pub async fn run(config: Config, purpose: Purpose) -> anyhow::Result<ExitCode> {
     let telemetry = Telemetry::start(&config.telemetry)?;
     let (registry, tasks) = (telemetry.registry(), Tasks::new());
     let site = Site { config, registry, tasks, certificates: Arc::default() };
@@ -41,7 +50,7 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
         data_dir = %site.config.site.data_dir.display(),
         "starting"
     );
-    let outcome = site.live().await;
+    let outcome = site.live(purpose).await;
     match &outcome {
         Ok(()) => tracing::info!("stopped"),
         // Logged when it happened.
@@ -69,14 +78,36 @@ impl Site {
 
     /// Takes the data directory first and gives it back last, after Postgres, also where a start fails
     /// halfway.
-    async fn live(&self) -> anyhow::Result<()> {
+    async fn live(&self, purpose: Purpose) -> anyhow::Result<()> {
         let data_dir = DataDir::open(&self.config.site.data_dir)?;
         let mut postgres = None;
-        let outcome = self.serve(&data_dir, &mut postgres).await;
+        let outcome = match purpose {
+            Purpose::Serve => self.serve(&data_dir, &mut postgres).await,
+            Purpose::HoldPostgres => self.hold_postgres(&data_dir, &mut postgres).await,
+        };
         if let Some(postgres) = postgres {
             postgres.stop().await;
         }
         outcome
+    }
+
+    async fn hold_postgres(
+        &self,
+        data_dir: &DataDir,
+        postgres: &mut Option<Postgres>,
+    ) -> anyhow::Result<()> {
+        ensure!(
+            self.config.database.url.is_none(),
+            "database.url names a Postgres that brurid does not run; restore into that one"
+        );
+        let stop = self.tasks.stop();
+        tokio::select! {
+            opened = open_database(&self.config, data_dir, postgres) => drop(opened?),
+            () = stop.cancelled() => return Ok(()),
+        }
+        tracing::info!("PostgreSQL runs alone until a signal; nobody is served");
+        let died = ("postgres", death_of(postgres));
+        Ok(run_until(&self.tasks, died, TASKS_GRACE).await?)
     }
 
     async fn serve(

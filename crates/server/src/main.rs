@@ -8,7 +8,10 @@ use std::thread;
 
 use anyhow::Context as _;
 use bruri_server::config::Config;
-use bruri_server::{app, check};
+use bruri_server::{
+    app::{self, Purpose},
+    check,
+};
 use clap::{Parser, Subcommand};
 
 /// Open files that `brurid` asks for: phones, peers, operators and the database with room to spare.
@@ -26,6 +29,11 @@ struct Args {
 enum Command {
     /// Run until SIGTERM or ^C; SIGHUP reads certificates and the log level again
     Serve {
+        #[command(flatten)]
+        source: Source,
+    },
+    /// Run the private database alone, to restore a dump into it, until SIGTERM or ^C
+    Postgres {
         #[command(flatten)]
         source: Source,
     },
@@ -69,7 +77,11 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Serve { source } => {
             let config = Config::load(source.config.as_deref())?;
             raise_open_files();
-            runtime.block_on(app::run(config))
+            runtime.block_on(app::run(config, Purpose::Serve))
+        }
+        Command::Postgres { source } => {
+            let config = Config::load(source.config.as_deref())?;
+            runtime.block_on(app::run(config, Purpose::HoldPostgres))
         }
         Command::Check { source } => runtime.block_on(print_check(source.config.as_deref())),
     }

@@ -88,7 +88,7 @@ pub(crate) fn refused(job: Job) -> Done {
             Done::Page { supply, log, after, result: Err(failure) }
         }
         Job::ReadChain { supply, wanted } => Done::Chain { supply, wanted, result: Err(failure) },
-        Job::HearOwn { link, .. } => Done::OwnHeard { link, result: Err(failure) },
+        Job::HearOwn { link, theirs } => Done::OwnHeard { link, theirs, result: Err(failure) },
         Job::JudgeOwn { supply, wanted, chain } => {
             Done::OwnJudged { supply, wanted, chain, result: Err(failure) }
         }

@@ -152,7 +152,9 @@ impl Engine {
         let theirs = cursors(std::mem::take(&mut beat.changed))?;
         let is_live = self.session(id).is_some_and(|s| s.live.id == subscription);
         if is_live {
-            let own = theirs.iter().filter(|cursor| cursor.log.id.site == site).cloned().collect();
+            let told = theirs.iter().filter(|cursor| cursor.log.id.site == site).cloned();
+            let unheard = self.session(id).map(|s| std::mem::take(&mut s.unheard));
+            let own = unheard.unwrap_or_default().into_iter().chain(told).collect();
             self.effects.push(Effect::Do(Job::HearOwn { link: id, theirs: own }));
         }
         for theirs in theirs {

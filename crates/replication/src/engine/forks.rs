@@ -1,11 +1,26 @@
 //! Our own logs at peers, and logs that forked: whose branch stays, and going back to where branches part.
 
+use std::{collections::btree_map::Entry, time::Duration};
+
 use bruri_domain::{Chain, Cursor, LogId};
 
 use super::{
     Engine,
-    io::{Effect, Failure, Job, LinkId},
+    io::{Effect, Failure, Job, LinkId, Moment},
 };
+
+/// How long to wait before a log that could not be set back is tried again.
+const SETTLE_AGAIN: Duration = Duration::from_secs(1);
+
+/// A log of which our branch is void.
+pub(super) struct Fork {
+    /// By way of which link the branch that stays is reached.
+    link: LinkId,
+    /// Set while it waits to be tried again.
+    retry_at: Option<Moment>,
+    /// Why it was not set back, as it was last logged.
+    error: String,
+}
 
 impl Engine {
     /// A log's origin may have been set back: then it must say whose branch stays.
@@ -39,28 +54,77 @@ impl Engine {
         if let Some(state) = self.logs.get_mut(&log) {
             state.parted = None;
         }
-        if self.bar(id, &log, text) {
+        self.bar(id, &log, text);
+        if let Entry::Vacant(fork) = self.forks.entry(log.clone()) {
+            fork.insert(Fork { link: id, retry_at: None, error: String::new() });
             self.effects.push(Effect::Settle { link: id, log });
         }
     }
 
-    pub(super) fn own_heard(&mut self, id: LinkId, result: Result<Vec<LogId>, Failure>) {
-        // What the peer has is told again by the next connection, if the store does not answer.
-        for log in result.unwrap_or_default() {
-            self.settle_fork(id, log, "the log forked".to_owned());
+    /// The store has heard what a peer has of our own logs, or could not: then it hears it with the next heartbeat.
+    pub(super) fn own_heard(
+        &mut self,
+        id: LinkId,
+        theirs: Vec<Cursor>,
+        result: Result<Vec<LogId>, Failure>,
+    ) {
+        match result {
+            Ok(forked) => {
+                for log in forked {
+                    self.settle_fork(id, log, "the log forked".to_owned());
+                }
+            }
+            Err(_) => {
+                if let Some(session) = self.session(id) {
+                    session.unheard.extend(theirs);
+                    keep_furthest(&mut session.unheard);
+                }
+            }
         }
     }
 
-    /// Our branch of a log was set back to where it parts from the peer's.
+    /// Our branch of a log was set back to where it parts from the peer's, or could not be.
     pub(super) fn settled(&mut self, id: LinkId, log: &LogId, error: Option<String>) {
-        if let Some(error) = error {
-            tracing::warn!(%log, error, "a log that forked could not be set back; trying again");
+        let now = self.time.now;
+        let Some(error) = error else {
+            self.forks.remove(log);
+            if let Some(offer) = self.logs.get_mut(log).and_then(|state| state.offers.get_mut(&id))
+            {
+                offer.barred = None;
+            }
+            self.logs.dirty.insert(log.clone());
+            self.readings.want(now);
             return;
+        };
+        if let Some(fork) = self.forks.get_mut(log) {
+            fork.retry_at = Some(now.saturating_add(SETTLE_AGAIN));
+            if std::mem::replace(&mut fork.error, error.clone()) != error {
+                tracing::warn!(%log, error, "a log that forked could not be set back; trying again");
+            }
         }
-        if let Some(offer) = self.logs.get_mut(log).and_then(|state| state.offers.get_mut(&id)) {
-            offer.barred = None;
-        }
-        self.logs.dirty.insert(log.clone());
-        self.readings.want(self.time.now);
     }
+
+    /// Where there is no connection any more, the next one tells of the fork again.
+    pub(super) fn settle_again(&mut self) {
+        let now = self.time.now;
+        let is_due = |fork: &Fork| fork.retry_at.is_some_and(|at| at <= now);
+        let due = self.forks.iter().filter(|(_, fork)| is_due(fork));
+        let due: Vec<(LogId, LinkId)> = due.map(|(log, fork)| (log.clone(), fork.link)).collect();
+        for (log, link) in due {
+            if self.session(link).is_none() {
+                self.forks.remove(&log);
+                continue;
+            }
+            if let Some(fork) = self.forks.get_mut(&log) {
+                fork.retry_at = None;
+            }
+            self.effects.push(Effect::Settle { link, log });
+        }
+    }
+}
+
+/// Of each log what says most, so that the list stays as short as there are logs.
+fn keep_furthest(cursors: &mut Vec<Cursor>) {
+    cursors.sort_by(|a, b| (&a.log.id, b.sequence).cmp(&(&b.log.id, a.sequence)));
+    cursors.dedup_by(|next, kept| next.log.id == kept.log.id);
 }

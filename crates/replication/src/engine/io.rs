@@ -255,6 +255,8 @@ pub enum Done {
     OwnHeard {
         /// By way of which link.
         link: LinkId,
+        /// What the peer has.
+        theirs: Vec<Cursor>,
         /// The logs.
         result: Result<Vec<LogId>, Failure>,
     },

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use bruri_domain::{
-    LogId, SiteName,
+    Cursor, LogId, SiteName,
     limits::SESSION_SETTLED_MILLIS,
     mutant::{self, Mutant},
 };
@@ -69,6 +69,8 @@ pub(crate) struct Session {
     pub(crate) told_sites: BTreeSet<SiteName>,
     /// Sites that the peer says are away.
     away: BTreeSet<SiteName>,
+    /// What the peer has of our own logs and the store could not be told.
+    pub(crate) unheard: Vec<Cursor>,
 }
 
 /// A stream on which we consume.
@@ -233,6 +235,7 @@ impl Session {
             claim: None,
             told_sites: BTreeSet::new(),
             away: BTreeSet::new(),
+            unheard: Vec::new(),
         }
     }
 

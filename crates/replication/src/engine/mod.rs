@@ -33,6 +33,7 @@ use rand::{SeedableRng as _, rngs::StdRng};
 
 use self::{
     clocks::Clocks,
+    forks::Fork,
     io::{
         Ask, Dismissal, Done, Effect, Failure, Input, Job, LinkId, Moment, SubscriptionId,
         SupplyId, Time,
@@ -74,6 +75,8 @@ pub struct Engine {
     subscriptions_opened: u64,
     /// Batches that are with the store.
     applying: usize,
+    /// Logs that forked, until ours are set back to the branch that stays.
+    forks: BTreeMap<LogId, Fork>,
     /// Logs with a batch that waits for its turn.
     waiting: BTreeSet<LogId>,
     watched: Moment,
@@ -137,6 +140,7 @@ impl Engine {
             subscriptions: BTreeMap::new(),
             subscriptions_opened: 0,
             applying: 0,
+            forks: BTreeMap::new(),
             waiting: BTreeSet::new(),
             watched: Moment::ZERO,
             reading_until: Moment::ZERO,
@@ -193,7 +197,7 @@ impl Engine {
             Done::Page { supply, log, after, result } => {
                 self.with_supply(supply, |s, env| s.page(&log, after, result, env));
             }
-            Done::OwnHeard { link, result } => self.own_heard(link, result),
+            Done::OwnHeard { link, theirs, result } => self.own_heard(link, theirs, result),
             Done::Parted { link, theirs, result } => self.parted(link, theirs, &result),
             Done::OwnJudged { supply, wanted, chain, result } => {
                 self.with_supply(supply, |s, env| s.judged(&wanted, chain, result, env));
@@ -230,6 +234,7 @@ impl Engine {
         }
         self.watched = now;
         self.think_over();
+        self.settle_again();
         self.level.watch(now);
         if self.clocks.tick(self.time) {
             for session in self.links.iter_mut().filter_map(Link::session_mut) {
@@ -410,11 +415,6 @@ impl Engine {
         if began {
             self.ack_all();
         }
-    }
-
-    /// What this site says first on every stream.
-    pub(crate) fn hello(&self) -> proto::Hello {
-        self.hello.clone()
     }
 
     /// Until when this site has all that every site had which is not away; none where it has not found out

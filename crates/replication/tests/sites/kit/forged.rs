@@ -148,6 +148,13 @@ impl ReplicationService for Liar {
         self.tasks.spawn(tell(self.script.clone(), request.into_inner(), Speaker(out)));
         Ok(Response::new(Box::pin(ReceiverStream::new(responses))))
     }
+
+    async fn get_chains(
+        &self,
+        _: Request<proto::GetChainsRequest>,
+    ) -> Result<Response<proto::GetChainsResponse>, Status> {
+        Err(Status::unimplemented("this peer compares nothing"))
+    }
 }
 
 /// Sends; what nobody hears any more does not matter.
