@@ -2,7 +2,23 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Author, Context, Dot, FileId, LogId, Version, limits::FORK_PROBES_MAX};
+use crate::{Author, Chain, Context, Cursor, Dot, FileId, LogId, Version, limits::FORK_PROBES_MAX};
+
+/// Where two branches of a log part.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Parting {
+    /// The last place that both have.
+    pub common: Cursor,
+    /// The chain of the branch that stays, one place further.
+    pub stays: Chain,
+}
+
+impl Parting {
+    /// The first place of the branch that stays.
+    pub fn sequence(&self) -> u64 {
+        self.common.sequence.saturating_add(1)
+    }
+}
 
 /// The search for the last place at which two branches of a log agree.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

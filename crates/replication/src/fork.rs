@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bruri_domain::{
     Chain, Cursor, Log, LogId,
-    fork::Search,
+    fork::{Parting, Search},
     limits::{FORK_PROBES_MAX, PEER_HANDSHAKE_SECONDS_MAX},
 };
 use bruri_store::{Store, StoreError};
@@ -50,8 +50,9 @@ pub(crate) async fn settle(
         let mut compared = Vec::with_capacity(probes.len());
         for (sequence, theirs) in probes.into_iter().zip(theirs) {
             let agrees = theirs == Some(chain_at(store, &ours.log, sequence).await?);
-            if theirs.is_some() && !agrees {
-                forked_at = forked_at.map_or(Some(sequence), |at: u64| Some(at.min(sequence)));
+            if let Some(theirs) = theirs.filter(|_| !agrees) {
+                let is_earlier = forked_at.is_none_or(|(at, _)| sequence < at);
+                forked_at = if is_earlier { Some((sequence, theirs)) } else { forked_at };
             }
             compared.push((sequence, agrees));
         }
@@ -59,9 +60,11 @@ pub(crate) async fn settle(
     }
     let sequence = search.common();
     // A branch that has only ended there is no other branch: what ours has beyond may be nowhere else.
-    if forked_at == sequence.checked_add(1) {
+    if let Some((at, stays)) = forked_at.filter(|(at, _)| Some(*at) == sequence.checked_add(1)) {
+        tracing::debug!(log = %ours.log.id, at, "here the branches part");
         let chain = chain_at(store, &ours.log, sequence).await?;
-        store.set_back(&Cursor { log: ours.log, sequence, chain }).await?;
+        let common = Cursor { log: ours.log, sequence, chain };
+        store.set_back(&Parting { common, stays }).await?;
     }
     Ok(())
 }

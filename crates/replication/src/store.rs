@@ -141,6 +141,7 @@ async fn apply<S: Store>(
     match store.apply(&batch).await {
         Ok(()) => Ok(batch.to),
         Err(ApplyError::CursorMoved(_)) => Err(Unapplied::CursorMoved),
+        Err(error @ ApplyError::VoidBranch(_)) => Err(Unapplied::Invalid(error.to_string())),
         Err(ApplyError::Store(error)) => Err(Unapplied::Store(failure(&error))),
     }
 }

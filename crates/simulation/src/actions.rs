@@ -1,7 +1,10 @@
 //! What phones do, and what goes wrong.
 
-use bruri_domain::{PhoneKey, Stamp, limits::LIVE_LAG_RECORDS_MAX};
+use bruri_domain::{
+    Envelope, LogKind, PhoneKey, RecordKind, Sha256, Stamp, limits::LIVE_LAG_RECORDS_MAX,
+};
 use bruri_replication::engine::io::Input;
+use bruri_wire::record::{RawRecord, encode_envelope};
 use bytes::Bytes;
 use rand::Rng as _;
 
@@ -40,6 +43,15 @@ impl World {
             self.sites[site].stalled_until = until;
         } else if is(faults.bursts) {
             self.burst();
+        } else if is(faults.restores) {
+            let (site, down) = (self.some_site(), self.rng.random_range(1000..2_000_000));
+            if self.rng.random_bool(0.5) {
+                self.take_dump(site);
+            } else {
+                self.restore(site, down);
+            }
+        } else if self.options.later_release && is(faults.unknown) {
+            self.write_unknown();
         } else {
             self.phone()?;
         }
@@ -49,6 +61,9 @@ impl World {
     /// Of a file of its own, so that the truth need not remember each version.
     fn burst(&mut self) {
         let number = self.some_site();
+        if !self.is_up(number) {
+            return;
+        }
         let site = &self.sites[number];
         let file = names::file(self.options.users);
         for _ in 0..LIVE_LAG_RECORDS_MAX + 100 {
@@ -63,6 +78,32 @@ impl World {
             });
         }
         self.input_now(number, Input::Changed);
+    }
+
+    /// The first site runs a later release, which writes what the others cannot read.
+    fn write_unknown(&mut self) {
+        if !self.is_up(0) {
+            return;
+        }
+        let payload: [u8; 16] = self.rng.random();
+        let payload = Bytes::copy_from_slice(&payload);
+        let kind = if self.rng.random_bool(0.5) { LogKind::Control } else { LogKind::Files };
+        let envelope = Envelope {
+            kind: RecordKind::Unknown(4242),
+            subject: None,
+            generation: 0,
+            payload: Sha256::of(&payload),
+        };
+        let raw = RawRecord { envelope: encode_envelope(&envelope), payload: Some(payload) };
+        self.sites[0].memory.commit_unknown(kind, raw);
+        self.input_now(0, Input::Changed);
+    }
+
+    /// Whether a phone is served there: otherwise it waits, or goes elsewhere.
+    fn is_up(&self, number: usize) -> bool {
+        let site = &self.sites[number];
+        let answers = site.process.is_some() && site.stalled_until <= self.now;
+        answers && site.memory.gate_is_open()
     }
 
     fn some_site(&mut self) -> usize {
@@ -86,8 +127,7 @@ impl World {
     fn phone(&mut self) -> Result<(), Broken> {
         let number = self.rng.random_range(0..self.options.phones);
         let site = number % self.sites.len();
-        let up = self.sites[site].process.is_some() && self.sites[site].stalled_until <= self.now;
-        if !up {
+        if !self.is_up(site) {
             return Ok(());
         }
         let (phone, user) = (names::phone(number), self.rng.random_range(0..self.options.users));

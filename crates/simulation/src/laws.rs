@@ -5,13 +5,16 @@ use std::{
     fmt,
 };
 
-use bruri_domain::{FileId, PhoneKey};
+use bruri_domain::{FileId, LogId, PhoneKey};
+use bruri_wire::record::RawRecord;
 use bytes::Bytes;
 
 use crate::{memory::Served, names, network::Connection, world::World};
 
 type Random = [u8; 16];
 type Known = BTreeSet<Random>;
+/// What each phone knows of a file, where the site remembers it.
+pub(crate) type Phones = BTreeMap<(usize, FileId, PhoneKey), Known>;
 
 /// A law that was broken.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -47,10 +50,15 @@ impl Broken {
 /// What phones really knew when they wrote.
 #[derive(Debug, Default)]
 pub(crate) struct Truth {
-    /// What each phone knows of a file, where the site remembers it.
-    phones: BTreeMap<(usize, FileId, PhoneKey), Known>,
+    phones: Phones,
     /// Everything that the writer of a version knew.
     versions: BTreeMap<Random, Version>,
+    /// Every database that held them went back in time.
+    may_be_lost: Known,
+    /// Some site knew them, or was to get them, and its database went back.
+    fell_behind: Known,
+    /// They were of a void branch, and have new places that writers before knew nothing of.
+    moved: Known,
 }
 
 #[derive(Debug)]
@@ -87,6 +95,35 @@ impl Truth {
         self.phones.insert(entry, with_it);
         self.versions.insert(random, Version { file: file.clone(), knew, site, at });
         saw_all
+    }
+
+    /// What phones at a site know, to be put back with its database.
+    pub(crate) fn phones_of(&self, site: usize) -> Phones {
+        let at_site = self.phones.iter().filter(|((at, ..), _)| *at == site);
+        at_site.map(|(entry, known)| (entry.clone(), known.clone())).collect()
+    }
+
+    pub(crate) fn put_back(&mut self, site: usize, phones: Phones) {
+        self.phones.retain(|(at, ..), _| *at != site);
+        self.phones.extend(phones);
+    }
+
+    /// What is remembered of these files is gone, so their phones are taken to know all that the site knows.
+    pub(crate) fn forget_phones(&mut self, site: usize, files: &BTreeSet<FileId>) {
+        self.phones.retain(|(at, file, _), _| *at != site || !files.contains(file));
+    }
+
+    pub(crate) fn moved(&mut self, versions: Known) {
+        self.moved.extend(versions);
+    }
+
+    /// What nobody knows any more since a site's database went back; and what that site knows no more, but others may:
+    /// a claim to have all that it has says nothing of these until it has them again.
+    pub(crate) fn went_back(&mut self, there: &Known, anywhere: &Known) {
+        let fell_behind = self.versions.keys().filter(|random| !there.contains(*random));
+        self.fell_behind.extend(fell_behind);
+        let gone = self.versions.keys().filter(|random| !anywhere.contains(*random));
+        self.may_be_lost.extend(gone);
     }
 
     /// Who knows a version knows what its writer knew.
@@ -142,9 +179,10 @@ impl World {
         // A site of which nothing was ever heard is no site yet.
         let heard: BTreeSet<_> = site.memory.cursors().into_iter().map(|c| c.log.id.site).collect();
         let counts = |version: &(&Random, &Version)| {
-            let (_, version) = version;
+            let (random, version) = version;
             version.file == *file
                 && version.at < until
+                && !self.truth.fell_behind.contains(*random)
                 && !away.contains(&version.site)
                 && heard.contains(&names::site(version.site))
         };
@@ -166,6 +204,12 @@ impl World {
 
     /// Holds what the sites came to against the truth.
     pub(crate) fn judge(&mut self) -> Result<(), Broken> {
+        let known = self.sites.iter().flat_map(|site| site.memory.all_known()).collect::<Known>();
+        let lost: Vec<Random> = self.truth.may_be_lost.difference(&known).copied().collect();
+        for random in &lost {
+            self.truth.versions.remove(random);
+        }
+        self.report.lost += lost.len() as u64;
         for number in 0..self.options.users {
             self.judge_file(&names::file(number))?;
         }
@@ -173,6 +217,15 @@ impl World {
         if let Some(other) = states.iter().position(|files| *files != states[0]) {
             let how = format!("{} and {} hold other states", names::site(0), names::site(other));
             return Err(Broken::new(4, how));
+        }
+        let records: Vec<_> = self.sites.iter().map(|site| site.memory.records()).collect();
+        let is_written = |records: &BTreeMap<LogId, Vec<RawRecord>>| {
+            let written = records.iter().filter(|(_, log)| !log.is_empty());
+            written.map(|(id, log)| (id.clone(), log.clone())).collect::<BTreeMap<_, _>>()
+        };
+        if let Some(other) = records.iter().position(|r| is_written(r) != is_written(&records[0])) {
+            let how = format!("{} and {} hold other bytes", names::site(0), names::site(other));
+            return Err(Broken::new(8, how));
         }
         Ok(())
     }
@@ -196,12 +249,17 @@ impl World {
             .collect();
         let site = &self.sites[0];
         let known = site.memory.known(file);
-        let expected: BTreeSet<_> =
-            all.difference(&superseded).filter_map(|random| known.get(random)).cloned().collect();
+        let dots = |randoms: &mut dyn Iterator<Item = &Random>| {
+            randoms.filter_map(|random| known.get(random)).cloned().collect::<BTreeSet<_>>()
+        };
+        let expected = dots(&mut all.difference(&superseded));
+        let moved = dots(&mut self.truth.moved.iter());
         let state = site.memory.files().remove(file).unwrap_or_default();
         let heads: BTreeSet<_> = state.heads().iter().map(|head| head.dot.clone()).collect();
         self.report.conflicts += u64::from(state.is_conflict());
-        if heads != expected {
+        // One of a void branch may show as a conflict again; nothing may be hidden.
+        if !heads.is_superset(&expected) || heads.difference(&expected).any(|d| !moved.contains(d))
+        {
             let how = format!("{file}: the heads are {heads:?}, but nobody knew of {expected:?}");
             return Err(Broken::new(6, how));
         }

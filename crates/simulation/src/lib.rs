@@ -1,8 +1,8 @@
 //! The real replication engine over simulated sites, network, disks and clocks.
 //!
 //! A schedule is drawn from a seed and runs in one thread, event after event: the same seed gives the same run. Read in this
-//! order: [`options`] (what is drawn), [`memory`] (a site's store), `site`, `network`, `world` (the event loop), `wires`, `actions`
-//! (phones and faults) and `laws` (what must hold).
+//! order: [`options`] (what is drawn), [`memory`] (a site's store), `site`, `epochs`, `network`, `world` (the event loop), `wires`, `actions`
+//! (phones and faults), `restores` (databases that go back in time) and `laws` (what must hold).
 
 #![expect(
     clippy::arithmetic_side_effects,
@@ -11,6 +11,7 @@
 )]
 
 mod actions;
+mod epochs;
 mod laws;
 pub mod memory;
 #[cfg(feature = "mutants")]
@@ -18,6 +19,7 @@ pub mod mutants;
 pub mod names;
 mod network;
 pub mod options;
+mod restores;
 mod site;
 mod wires;
 mod world;

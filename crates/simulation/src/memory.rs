@@ -6,8 +6,8 @@ use std::{
 };
 
 use bruri_domain::{
-    Applied, Author, Body, Chain, Cursor, Decision, DeploymentKey, Dot, FileId, FileState, Log,
-    LogId, PhoneKey, Remembered, Sha256, Stamp, Version, Writer,
+    Applied, Author, Body, Chain, Cursor, Decision, DeploymentKey, Dot, Epoch, FileId, FileState,
+    Identity, Log, LogId, LogKind, PhoneKey, Remembered, Sha256, Stamp, Version, Writer,
     limits::{PAGE_BYTES_MAX, PAGE_RECORDS_MAX},
 };
 use bruri_replication::store::Store;
@@ -15,29 +15,45 @@ use bruri_store::{ApplyError, Incoming, IncomingBatch, Page, StoreError};
 use bruri_wire::record::{RawRecord, encode_version};
 use bytes::Bytes;
 
+use crate::epochs::Beside;
+
 /// A store in memory. Every call is one transaction: it happens whole, or the process crashed before.
 pub struct Memory {
-    key: DeploymentKey,
+    pub(crate) key: DeploymentKey,
     tables: Mutex<Tables>,
+    beside: Mutex<Beside>,
 }
 
 /// What it holds. A clone is a dump.
 #[derive(Clone, Debug)]
 pub struct Tables {
-    own: BTreeSet<LogId>,
-    files_log: LogId,
-    logs: BTreeMap<LogId, Rows>,
+    /// The logs that the site appends to.
+    pub(crate) own: BTreeSet<LogId>,
+    /// Which database numbered them last.
+    pub(crate) numbered_by: Option<Identity>,
+    /// Logs that forked: where the branch that stays begins, and its chain there.
+    pub(crate) set_back: BTreeMap<LogId, (u64, Chain)>,
+    pub(crate) logs: BTreeMap<LogId, Rows>,
     bodies: BTreeMap<Sha256, Bytes>,
     files: BTreeMap<FileId, FileState>,
-    remembered: BTreeMap<(FileId, PhoneKey), Remembered>,
+    pub(crate) remembered: BTreeMap<(FileId, PhoneKey), Remembered>,
     /// The versions of each file that are known, by what makes them unique.
     versions: BTreeMap<FileId, BTreeMap<[u8; 16], Dot>>,
 }
 
 #[derive(Clone, Debug)]
-struct Rows {
-    cursor: Cursor,
-    records: Vec<(RawRecord, Chain, Option<Body>)>,
+pub(crate) struct Rows {
+    pub(crate) cursor: Cursor,
+    pub(crate) records: Vec<Row>,
+}
+
+/// A record, and what it says where this release can read it.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    pub(crate) raw: RawRecord,
+    pub(crate) chain: Chain,
+    pub(crate) generation: u64,
+    pub(crate) version: Option<Version>,
 }
 
 /// What a phone gets: the head, and its body where it has one.
@@ -78,22 +94,21 @@ pub enum Stored {
 impl Memory {
     /// The store of a site whose own log of files is this.
     pub fn new(key: DeploymentKey, own: Vec<Log>) -> Self {
-        let files = own.iter().find(|log| log.kind == bruri_domain::LogKind::Files);
-        let id = files.or(own.first()).map_or_else(
-            || LogId { site: crate::names::site(0), epoch: bruri_domain::Epoch(0) },
-            |log| log.id.clone(),
-        );
-        let rows = |log: Log| Rows { cursor: Cursor::at_beginning(log), records: Vec::new() };
-        let tables = Tables {
+        let mut tables = Tables {
             own: own.iter().map(|log| log.id.clone()).collect(),
-            files_log: id,
-            logs: own.into_iter().map(|log| (log.id.clone(), rows(log))).collect(),
+            numbered_by: None,
+            set_back: BTreeMap::new(),
+            logs: BTreeMap::new(),
             bodies: BTreeMap::new(),
             files: BTreeMap::new(),
             remembered: BTreeMap::new(),
             versions: BTreeMap::new(),
         };
-        Self { key, tables: Mutex::new(tables) }
+        let seed = own.iter().fold(0, |seed, log| seed ^ log.id.epoch.0);
+        for log in own {
+            tables.begin(log);
+        }
+        Self { key, tables: Mutex::new(tables), beside: Mutex::new(Beside::new(seed)) }
     }
 
     /// What a phone gets now; it is remembered as served.
@@ -117,7 +132,31 @@ impl Memory {
 
     /// Stores a version as the committer does.
     pub fn commit(&self, draft: Draft) -> Stored {
-        self.lock().commit(draft, &self.key)
+        self.judge(&[]);
+        let (mut tables, mut beside) = (self.lock(), self.beside());
+        let stored = tables.commit(draft, &self.key);
+        if let Some(cursor) = tables.end_of(LogKind::Files) {
+            beside.saw(&cursor);
+        }
+        stored
+    }
+
+    /// Appends a record that only a later release can read.
+    pub fn commit_unknown(&self, kind: LogKind, raw: RawRecord) {
+        self.judge(&[]);
+        let (mut tables, mut beside) = (self.lock(), self.beside());
+        let open = tables.open_log(kind);
+        if let Some(rows) = tables.logs.get_mut(&open) {
+            rows.push(raw, 0, None);
+            beside.saw(&rows.cursor);
+        }
+    }
+
+    /// Every log, byte for byte.
+    pub fn records(&self) -> BTreeMap<LogId, Vec<RawRecord>> {
+        let tables = self.lock();
+        let raw = |rows: &Rows| rows.records.iter().map(|row| row.raw.clone()).collect();
+        tables.logs.iter().map(|(id, rows)| (id.clone(), raw(rows))).collect()
     }
 
     /// Every file's state.
@@ -130,17 +169,72 @@ impl Memory {
         self.lock().versions.get(file).cloned().unwrap_or_default()
     }
 
+    /// All versions that are known.
+    pub fn all_known(&self) -> BTreeSet<[u8; 16]> {
+        self.lock().versions.values().flat_map(|known| known.keys().copied()).collect()
+    }
+
+    /// The logs that the site appends to.
+    pub fn open_logs(&self) -> BTreeSet<LogId> {
+        self.lock().own.clone()
+    }
+
     /// How far each log is.
     pub fn cursors(&self) -> Vec<Cursor> {
         self.lock().logs.values().map(|rows| rows.cursor.clone()).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Tables> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Tables> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Locked after the tables.
+    pub(crate) fn beside(&self) -> MutexGuard<'_, Beside> {
+        self.beside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Tables {
+    /// Begins a log, unless it is there.
+    pub(crate) fn begin(&mut self, log: Log) -> Cursor {
+        let id = log.id.clone();
+        let begin = || Rows { cursor: Cursor::at_beginning(log), records: Vec::new() };
+        self.logs.entry(id).or_insert_with(begin).cursor.clone()
+    }
+
+    pub(crate) fn open_log(&self, kind: LogKind) -> LogId {
+        let is_of_kind =
+            |id: &&LogId| self.logs.get(*id).is_some_and(|r| r.cursor.log.kind == kind);
+        let open = self.own.iter().find(is_of_kind);
+        open.cloned().unwrap_or_else(|| LogId { site: crate::names::site(0), epoch: Epoch(0) })
+    }
+
+    pub(crate) fn files_log(&self) -> LogId {
+        self.open_log(LogKind::Files)
+    }
+
+    fn end_of(&self, kind: LogKind) -> Option<Cursor> {
+        self.logs.get(&self.open_log(kind)).map(|rows| rows.cursor.clone())
+    }
+
+    /// Makes a file's state anew from its records.
+    pub(crate) fn rebuild(&mut self, file: &FileId) {
+        let (mut state, mut known) = (FileState::default(), BTreeMap::new());
+        for (log, rows) in &self.logs {
+            for (row, sequence) in rows.records.iter().zip(1..) {
+                let Some(version) = row.version.as_ref().filter(|v| v.file == *file) else {
+                    continue;
+                };
+                let dot = Dot { log: log.clone(), sequence };
+                if state.apply(&dot, row.generation, version) != Applied::Erased {
+                    known.insert(version.random, dot);
+                }
+            }
+        }
+        self.files.insert(file.clone(), state);
+        self.versions.insert(file.clone(), known);
+    }
+
     fn serve(&self, file: &FileId) -> Served {
         let state = self.files.get(file).cloned().unwrap_or_default();
         let body = state.served().and_then(|head| head.body);
@@ -171,10 +265,11 @@ impl Tables {
             author: Author::Unknown,
         };
         let generation = state.generation();
-        let Some(rows) = self.logs.get_mut(&self.files_log) else { return Stored::Nothing };
+        let log = self.files_log();
+        let Some(rows) = self.logs.get_mut(&log) else { return Stored::Nothing };
         let raw = encode_version(&version, generation, key);
-        rows.push(raw, body);
-        let dot = Dot { log: self.files_log.clone(), sequence: rows.cursor.sequence };
+        rows.push(raw, generation, Some(version.clone()));
+        let dot = Dot { log, sequence: rows.cursor.sequence };
         if let Some(entry) = remembered {
             self.remembered.insert(entry, Remembered::accepted(&state, &dot, &version));
         }
@@ -195,13 +290,15 @@ impl Tables {
     fn apply(&mut self, batch: &IncomingBatch) -> Result<(), ApplyError> {
         let moved = || ApplyError::CursorMoved(batch.from.log.id.clone());
         let id = &batch.from.log.id;
-        let begin =
-            || Rows { cursor: Cursor::at_beginning(batch.from.log.clone()), records: Vec::new() };
-        let at = self.logs.get(id).map_or_else(|| begin().cursor, |rows| rows.cursor.clone());
+        let begin = || Cursor::at_beginning(batch.from.log.clone());
+        let at = self.logs.get(id).map_or_else(begin, |rows| rows.cursor.clone());
         if at != batch.from || self.own.contains(id) {
             return Err(moved());
         }
-        self.logs.entry(id.clone()).or_insert_with(begin);
+        if self.set_back.get(id).is_some_and(|stays| is_void(batch, *stays)) {
+            return Err(ApplyError::VoidBranch(id.clone()));
+        }
+        self.begin(batch.from.log.clone());
         for incoming in &batch.records {
             self.apply_one(id, incoming, batch);
         }
@@ -211,7 +308,7 @@ impl Tables {
     fn apply_one(&mut self, log: &LogId, incoming: &Incoming, batch: &IncomingBatch) {
         let Some(rows) = self.logs.get_mut(log) else { return };
         let Incoming { raw, envelope, version } = incoming;
-        rows.push(raw.clone(), version.as_ref().and_then(|version| version.body));
+        rows.push(raw.clone(), envelope.generation, version.clone());
         let dot = Dot { log: log.clone(), sequence: rows.cursor.sequence };
         let Some(version) = version else { return };
         let state = self.files.entry(version.file.clone()).or_default();
@@ -227,7 +324,8 @@ impl Tables {
         let Some(rows) = self.logs.get(log) else { return page };
         let (mut bytes, mut sent) = (0, BTreeSet::new());
         let after = usize::try_from(after).unwrap_or(usize::MAX);
-        for (raw, chain, body) in rows.records.iter().skip(after) {
+        for Row { raw, chain, version, .. } in rows.records.iter().skip(after) {
+            let body = version.as_ref().and_then(|version| version.body);
             let content = body.and_then(|body| self.bodies.get(&body.sha256));
             bytes += raw.envelope.len() + raw.payload.as_ref().map_or(0, Bytes::len);
             bytes += content.map_or(0, Bytes::len);
@@ -248,11 +346,20 @@ impl Tables {
     }
 }
 
+/// Whether a batch has another chain where the branch that stays begins.
+fn is_void(batch: &IncomingBatch, (sequence, stays): (u64, Chain)) -> bool {
+    let mut chain = batch.from.chain;
+    batch.records.iter().zip(batch.from.sequence + 1..).any(|(record, at)| {
+        chain = chain.next(&record.raw.envelope);
+        at == sequence && chain != stays
+    })
+}
+
 impl Rows {
-    fn push(&mut self, raw: RawRecord, body: Option<Body>) {
+    pub(crate) fn push(&mut self, raw: RawRecord, generation: u64, version: Option<Version>) {
         self.cursor.sequence += 1;
         self.cursor.chain = self.cursor.chain.next(&raw.envelope);
-        self.records.push((raw, self.cursor.chain, body));
+        self.records.push(Row { raw, chain: self.cursor.chain, generation, version });
     }
 }
 
@@ -272,15 +379,16 @@ impl Store for Memory {
             return Ok(Some(Chain::begin(rows.map_or(&cursor.log, |rows| &rows.cursor.log))));
         };
         let record = rows.and_then(|rows| rows.records.get(usize::try_from(place).ok()?));
-        Ok(record.map(|(_, chain, _)| *chain))
+        Ok(record.map(|row| row.chain))
     }
 
-    async fn peer_has(&self, _: &[Cursor]) -> Result<Vec<LogId>, StoreError> {
-        // These databases lose no tail yet.
-        Ok(Vec::new())
+    async fn peer_has(&self, theirs: &[Cursor]) -> Result<Vec<LogId>, StoreError> {
+        Ok(self.hear(theirs))
     }
 
-    fn peer_answered(&self) {}
+    fn peer_answered(&self) {
+        self.open_gate();
+    }
 
     fn appends_to(&self, log: &LogId) -> bool {
         self.lock().own.contains(log)

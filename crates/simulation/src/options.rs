@@ -23,7 +23,7 @@ pub struct Options {
     pub faults: Faults,
     /// How far each site's clock is off, in seconds.
     pub skew_seconds: Vec<i64>,
-    /// Sites that run a later release, which writes records of a kind that the others do not know.
+    /// The first site runs a later release, which writes records of a kind that the others do not know.
     pub later_release: bool,
     /// Each site dials only the first two.
     pub hubs: bool,
@@ -44,6 +44,10 @@ pub struct Faults {
     pub lost_answers: u32,
     /// More versions are written at once than a live stream catches up with.
     pub bursts: u32,
+    /// A database is copied, or goes back to its copy.
+    pub restores: u32,
+    /// A record of a kind that only a later release knows is written.
+    pub unknown: u32,
 }
 
 const DECADES: i64 = 1_000_000_000;
@@ -63,6 +67,8 @@ impl Options {
             stalls: up_to(4),
             lost_answers: up_to(12),
             bursts: up_to(1),
+            restores: up_to(4).saturating_sub(1),
+            unknown: up_to(10),
         };
         let skew = |rng: &mut StdRng| match rng.random_range(0..6) {
             0 => rng.random_range(-5..=5),

@@ -9,7 +9,7 @@ use bruri_replication::engine::{
 };
 use rand::{Rng as _, rngs::StdRng};
 
-use crate::{Options, memory::Memory, names, world::KEY};
+use crate::{Options, epochs::Dump, laws::Phones, memory::Memory, names, world::KEY};
 
 /// 2025-10-09, in microseconds since 1970.
 const START_MICROS: i64 = 1_760_000_000_000_000;
@@ -19,6 +19,10 @@ pub(crate) struct Site {
     pub(crate) name: SiteName,
     pub(crate) memory: Memory,
     pub(crate) clock: Clock,
+    /// A copy of its database, with what its phones were known to have seen then.
+    pub(crate) dump: Option<(Dump, Phones)>,
+    /// Its database went back in time.
+    pub(crate) went_back: bool,
     /// Whom each link leads to.
     pub(crate) peers: Vec<usize>,
     /// None while its process is down.
@@ -70,6 +74,8 @@ impl Site {
                 issuer: Issuer::after(0),
                 trusted: true,
             },
+            dump: None,
+            went_back: false,
             name,
             peers,
             process: None,

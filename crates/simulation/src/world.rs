@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use bruri_domain::{DeploymentKey, Log};
+use bruri_domain::{DeploymentKey, Log, LogId, limits::PEER_ANSWER_MILLIS_MAX};
 use bruri_replication::{
     engine::{
         Engine, Identity,
@@ -41,6 +41,12 @@ pub struct Report {
     pub events: u64,
     /// Files that had more than one head in the end.
     pub conflicts: u64,
+    /// Databases that went back in time.
+    pub restored: u64,
+    /// Logs that forked and were set back.
+    pub forked: u64,
+    /// Acknowledged and lost: they had not left a site whose database went back in time.
+    pub lost: u64,
 }
 
 pub(crate) struct World {
@@ -65,6 +71,8 @@ pub(crate) enum What {
     Dial { site: usize, incarnation: u64, link: LinkId },
     Deliver { connection: u64, subscription: SubscriptionId, to_client: bool },
     GiveUp { connection: u64 },
+    OpenGate { site: usize, incarnation: u64 },
+    Settle { site: usize, incarnation: u64, link: LinkId, log: LogId },
     Restart { site: usize },
     Act,
 }
@@ -157,6 +165,14 @@ impl World {
                 self.deliver(connection, subscription, to_client);
             }
             What::GiveUp { connection } => self.give_up(connection),
+            What::OpenGate { site, incarnation } => {
+                if self.alive(site, incarnation).is_some() {
+                    self.sites[site].memory.open_gate();
+                }
+            }
+            What::Settle { site, incarnation, link, log } => {
+                self.settle(site, incarnation, link, log);
+            }
             What::Restart { site } => self.start(site),
             What::Act => self.act_in_turn()?,
         }
@@ -198,6 +214,7 @@ impl World {
             release: "0.1.0".to_owned(),
         };
         let links = u32::try_from(site.peers.len()).unwrap_or(0);
+        site.memory.open();
         let vector = with_open(&site.memory, site.memory.cursors());
         let engine = Engine::new(&identity, vector, links, seed);
         site.process = Some(Process {
@@ -210,6 +227,9 @@ impl World {
         });
         let incarnation = site.incarnation;
         self.after(0, What::Due { site: number, incarnation });
+        // No peer may ever answer.
+        let patience = PEER_ANSWER_MILLIS_MAX * 1000;
+        self.after(patience, What::OpenGate { site: number, incarnation });
     }
 
     /// A process dies at once, with all that was under way in it.
@@ -312,8 +332,10 @@ impl World {
                 let takes = 100 + self.rng.random_range(0..2000);
                 self.after(takes, What::Job { site: number, incarnation, job });
             }
-            // No log forks here: its origin's database never goes back in time.
-            Effect::Settle { .. } => {}
+            Effect::Settle { link, log } => {
+                let takes = 2 * self.delay();
+                self.after(takes, What::Settle { site: number, incarnation, link, log });
+            }
             Effect::TrustClock(trusted) => site.clock.trusted = trusted,
         }
     }
@@ -363,7 +385,12 @@ impl World {
                 .after(takes, What::Input { site: number, incarnation, input: Input::Done(done) });
         }
         let key = DeploymentKey::new(KEY);
+        let open = site.memory.open_logs();
         let Some(done) = perform(job, &site.memory, &key).now_or_never() else { return };
+        if site.memory.open_logs() != open {
+            // The store says so whenever it has written.
+            self.tell_soon(number, Input::Changed);
+        }
         // The process may crash between the commit and its answer.
         let takes = 50 + self.rng.random_range(0..500);
         self.after(takes, What::Input { site: number, incarnation, input: Input::Done(done) });

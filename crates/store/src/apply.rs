@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bruri_domain::{
-    Applied, Cursor, Dot, Envelope, FileId, FileState, Sha256, Version, limits::COMMIT_TRIES_MAX,
+    Applied, Chain, Cursor, Dot, Envelope, FileId, FileState, Sha256, Version,
+    limits::COMMIT_TRIES_MAX,
 };
 use bruri_wire::record::RawRecord;
 use bytes::Bytes;
@@ -12,7 +13,8 @@ use crate::{
     Store, StoreError,
     bodies::{Packed, pack},
     files::{self, Locking, States},
-    logs, metrics,
+    logs::{self, MovedCursor},
+    metrics,
     noticed::Noticed,
     records::{self, NumberedRecord, VersionColumns, Writing},
     wanted,
@@ -50,6 +52,9 @@ pub enum ApplyError {
     /// The cursor is elsewhere: read it again and ask from there.
     #[error("the cursor of {0} was moved by somebody else")]
     CursorMoved(bruri_domain::LogId),
+    /// The log forked, and these records are of the branch that does not stay.
+    #[error("the log {0} forked, and this is the branch that gave way")]
+    VoidBranch(bruri_domain::LogId),
     /// The database did not do it.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -66,7 +71,8 @@ impl Store {
     /// Applies a batch whole or not at all.
     ///
     /// # Errors
-    /// [`ApplyError::CursorMoved`] where the cursor is not at `batch.from`.
+    /// [`ApplyError::CursorMoved`] where the cursor is not at `batch.from`, [`ApplyError::VoidBranch`] for the branch of a
+    /// log that was set back.
     pub async fn apply(&self, batch: &IncomingBatch) -> Result<(), ApplyError> {
         let bodies = pack_all(batch)?;
         let mut tries = 1_u32;
@@ -90,9 +96,13 @@ impl Store {
         let absent: BTreeSet<Sha256> = batch.absent.difference(&here).copied().collect();
         let mut noticed = Noticed::default();
         let records = merge(batch, &absent, &mut states, &mut noticed);
-        let Some(log) = logs::move_cursor(&mut transaction, &batch.from, &batch.to).await? else {
-            return Err(ApplyError::CursorMoved(batch.from.log.id.clone()));
-        };
+        let moved = logs::move_cursor(&mut transaction, &batch.from, &batch.to).await?;
+        let id = &batch.from.log.id;
+        let MovedCursor { row: log, stays } =
+            moved.ok_or_else(|| ApplyError::CursorMoved(id.clone()))?;
+        if stays.is_some_and(|stays| is_void(&records, stays)) {
+            return Err(ApplyError::VoidBranch(id.clone()));
+        }
         let states = undamaged(states);
         let bodies = still_named(packed, &records);
         let writing = Writing { log, records: &records, bodies: &bodies, states: &states };
@@ -104,6 +114,11 @@ impl Store {
         self.inner.wakeups.wake();
         Ok(())
     }
+}
+
+/// Whether the records have another chain where the branch that stays begins.
+fn is_void(records: &[NumberedRecord], (sequence, chain): (u64, Chain)) -> bool {
+    records.iter().any(|record| record.sequence == sequence && record.chain != chain)
 }
 
 fn files_of(batch: &IncomingBatch) -> BTreeSet<FileId> {

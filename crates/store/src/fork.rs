@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bruri_domain::{
     Chain, Cursor, Dot, FileId, Version,
-    fork::Moved,
+    fork::{Moved, Parting},
     limits::{FORK_RECORDS_MAX, PAGE_RECORDS_MAX},
 };
 use bruri_wire::record::{RawRecord, decode_envelope, decode_version, encode_version};
@@ -43,14 +43,15 @@ struct Void {
 impl Store {
     /// Sets a log back to a place that it shares with the branch that stays: the records beyond are removed,
     /// and the files that they touched rebuilt. Where the log is of this site, which must have closed it, they
-    /// are first appended again in its open epoch: the same versions under new dots. All of it
-    /// or nothing.
+    /// are first appended again in its open epoch: the same versions under new dots. From then on only the branch
+    /// that stays is applied there. All of it or nothing.
     ///
     /// # Errors
     /// [`StoreError::NotThere`] where the log is open, has no such place, or gave way before: it is set
     /// back once, and from then on what it holds stays. [`StoreError::BranchTooLong`] beyond
     /// 100,000 records.
-    pub async fn set_back(&self, to: &Cursor) -> Result<(), StoreError> {
+    pub async fn set_back(&self, parting: &Parting) -> Result<(), StoreError> {
+        let to = &parting.common;
         if self.chain_at(to).await? != Some(to.chain) {
             return Err(StoreError::NotThere(to.log.id.clone()));
         }
@@ -65,7 +66,7 @@ impl Store {
         } else {
             None
         };
-        cut(&mut transaction, &branch).await?;
+        cut(&mut transaction, &branch, parting).await?;
         rebuild::rebuild_locked(&mut transaction, &touched).await?;
         // What is remembered names places in the void branch that are others' now.
         remembered::forget(&mut transaction, &touched).await?;
@@ -228,7 +229,11 @@ async fn lock_unchanged(transaction: &mut PgConnection, branch: &Branch) -> Resu
 }
 
 /// Removes the void records, last of all what says that they were there.
-async fn cut(transaction: &mut PgConnection, branch: &Branch) -> Result<(), StoreError> {
+async fn cut(
+    transaction: &mut PgConnection,
+    branch: &Branch,
+    parting: &Parting,
+) -> Result<(), StoreError> {
     sqlx::query!(
         "delete from record where log = $1 and sequence > $2",
         branch.row,
@@ -237,10 +242,14 @@ async fn cut(transaction: &mut PgConnection, branch: &Branch) -> Result<(), Stor
     .execute(&mut *transaction)
     .await?;
     sqlx::query!(
-        "update log set sequence = $2, chain = $3, set_back = true where id = $1",
+        "update log
+            set sequence = $2, chain = $3, set_back = true, stays_sequence = $4, stays_chain = $5
+          where id = $1",
         branch.row,
         signed(branch.to.sequence),
         branch.to.chain.0.as_bytes(),
+        signed(parting.sequence()),
+        parting.stays.0.as_bytes(),
     )
     .execute(transaction)
     .await?;

@@ -1,6 +1,6 @@
 //! Table `log`: counters of this site's logs, cursors of the others', and of its own once they are closed.
 
-use bruri_domain::{Cursor, Log, LogId, Predecessor, SiteName, limits::LOGS_MAX};
+use bruri_domain::{Chain, Cursor, Log, LogId, Predecessor, SiteName, limits::LOGS_MAX};
 use sqlx::PgConnection;
 
 use crate::{
@@ -44,19 +44,26 @@ impl TryFrom<LogRow> for Cursor {
     }
 }
 
+/// A cursor that was moved.
+pub(crate) struct MovedCursor {
+    pub(crate) row: i32,
+    /// Where the log was set back: the first place of the branch that stays, and its chain there.
+    pub(crate) stays: Option<(u64, Chain)>,
+}
+
 /// Moves the cursor of a log, never one that this site appends to, from one place to the sequence of the next, making the row if
-/// this is the first; the chain follows with the records. Returns the row's id, or `None` where the
-/// cursor was not at `from`: somebody else moved it.
+/// this is the first; the chain follows with the records. Returns `None` where the cursor was not at `from`:
+/// somebody else moved it.
 pub(crate) async fn move_cursor(
     transaction: &mut PgConnection,
     from: &Cursor,
     to: &Cursor,
-) -> Result<Option<i32>, StoreError> {
+) -> Result<Option<MovedCursor>, StoreError> {
     let id = &from.log.id;
-    let moved = sqlx::query_scalar!(
+    let moved = sqlx::query!(
         "update log set sequence = $3
           where site = $1 and epoch = $2 and sequence = $4 and chain = $5 and not is_open
-      returning id",
+      returning id, stays_sequence, stays_chain",
         id.site.as_str(),
         columns::epoch_column(id.epoch),
         signed(to.sequence),
@@ -65,10 +72,21 @@ pub(crate) async fn move_cursor(
     )
     .fetch_optional(&mut *transaction)
     .await?;
-    if moved.is_some() || from.sequence > 0 {
-        return Ok(moved);
+    if let Some(moved) = moved {
+        let row = Row { table: "log", key: id };
+        let stays = match moved.stays_sequence.zip(moved.stays_chain) {
+            Some((sequence, chain)) => {
+                Some((row.number("stays_sequence", sequence)?, row.chain("stays_chain", &chain)?))
+            }
+            None => None,
+        };
+        return Ok(Some(MovedCursor { row: moved.id, stays }));
     }
-    insert_cursor(transaction, to).await
+    if from.sequence > 0 {
+        return Ok(None);
+    }
+    let row = insert_cursor(transaction, to).await?;
+    Ok(row.map(|row| MovedCursor { row, stays: None }))
 }
 
 /// Makes the row of a log that this site does not append to.

@@ -17,6 +17,8 @@ use super::{
 pub(crate) const SILENT: Duration = Duration::from_millis(PEER_SILENT_MILLIS);
 /// Ahead of us on a log for so long, a peer is taken instead of the log's source.
 const AHEAD: Duration = Duration::from_millis(PEER_AHEAD_MILLIS);
+/// The wait doubles so often, to 19 s.
+const TURNS_MAX: u32 = 6;
 /// Good for so long, the direct link is taken again.
 const GOOD: Duration = Duration::from_secs(DIRECT_GOOD_SECONDS);
 
@@ -107,7 +109,14 @@ fn is_ahead(log: &LogState, way: &Way, now: Moment) -> bool {
     }
     let ahead = log.offers.get(&way.link).and_then(|offer| offer.ahead);
     let waited = |since: Moment| now.saturating_sub(since) >= AHEAD;
-    ahead.is_some_and(|(since, _)| waited(since)) && waited(log.moved)
+    ahead.is_some_and(|(since, _)| waited(since)) && waited(log.moved) && is_given_up(log, now)
+}
+
+/// The source has had its time, twice as much with every turn that brought nothing: the way to each may take longer
+/// than we would wait, and sources that change too soon bring nothing for ever.
+fn is_given_up(log: &LogState, now: Moment) -> bool {
+    let patience = AHEAD.saturating_mul(1 << log.turns.min(TURNS_MAX));
+    now.saturating_sub(log.turned) >= patience
 }
 
 fn is_good_again(log: &LogState, origin: &Way, now: Moment) -> bool {

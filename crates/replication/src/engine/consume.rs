@@ -200,8 +200,15 @@ impl Engine {
             return Err(invalid("heartbeat.changed"));
         }
         let is_taken = self.logs.is_taken(&log);
-        let lags = is_taken && self.logs.get(&log).is_some_and(|state| state.lag(id) > 0);
+        let state = self.logs.get(&log);
+        let lags = is_taken && state.is_some_and(|state| state.lag(id) > 0);
+        let is_unlike = state.is_some_and(|state| state.is_unlike(theirs));
         let Some(session) = self.session(id) else { return Ok(()) };
+        if is_unlike {
+            session.unlike.insert(log.clone());
+        } else {
+            session.unlike.remove(&log);
+        }
         if !session.told_sites.contains(&log.site) {
             session.told_sites.insert(log.site.clone());
         }
@@ -244,7 +251,8 @@ impl Engine {
             Reason::Ahead | Reason::GivesWay => {
                 tracing::info!(%log, text, "a peer has less of a log than this site");
                 self.logs.take_back(id, &log);
-                if let Some(session) = self.session(id) {
+                // The origin of a void branch has records there that will come in another log.
+                if let Some(session) = self.session(id).filter(|_| reason == Reason::Ahead) {
                     session.lagging.remove(&log);
                 }
             }

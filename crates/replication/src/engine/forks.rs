@@ -27,6 +27,10 @@ impl Engine {
     pub(super) fn note_set_back(&mut self, id: LinkId, theirs: &Cursor) {
         let is_origin = self.session(id).is_some_and(|s| s.site == theirs.log.id.site);
         if is_origin && self.logs.went_back(id, theirs) {
+            // It may have what is not here, whatever the numbers say, until its chain is known to be ours.
+            if let Some(session) = self.session(id) {
+                session.lagging.insert(theirs.log.id.clone());
+            }
             self.effects.push(Effect::Do(Job::ReadParted { link: id, theirs: theirs.clone() }));
         }
     }
@@ -41,6 +45,10 @@ impl Engine {
     ) {
         let Ok(Some(ours)) = *result else { return };
         let log = theirs.log.id.clone();
+        let lags = self.logs.get(&log).is_some_and(|state| state.lag(id) > 0);
+        if let Some(session) = self.session(id).filter(|_| ours == theirs.chain && !lags) {
+            session.lagging.remove(&log);
+        }
         let Some(state) = self.logs.get_mut(&log).filter(|_| ours != theirs.chain) else { return };
         state.parted = Some(Cursor { chain: ours, ..theirs });
         if state.source.is_none() {

@@ -59,6 +59,8 @@ pub(crate) struct Session {
     pub(crate) catch_up: Option<CatchUp>,
     /// Logs of which the peer has more than we.
     pub(crate) lagging: BTreeSet<LogId>,
+    /// Logs of which the peer has less than we, or something else: it may be another branch.
+    pub(crate) unlike: BTreeSet<LogId>,
     heard: Moment,
     good_since: Moment,
     /// The clocks' difference as last measured, theirs less ours, in microseconds.
@@ -228,6 +230,7 @@ impl Session {
             behind: BTreeSet::new(),
             catch_up: None,
             lagging: BTreeSet::new(),
+            unlike: BTreeSet::new(),
             heard: now,
             good_since: now,
             offset_micros: None,
@@ -287,7 +290,10 @@ impl Session {
         let Some(claim) = self.claim else { return };
         let blind = mutant::is(Mutant::LaggingIsLevel);
         if self.lagging.is_empty() || blind {
-            let behind = |site: &&SiteName| **site != self.site && !self.away.contains(*site);
+            let unlike: BTreeSet<_> = self.unlike.iter().map(|log| &log.site).collect();
+            let behind = |site: &&SiteName| {
+                **site != self.site && !self.away.contains(*site) && !unlike.contains(site)
+            };
             for site in self.told_sites.iter().filter(behind) {
                 level.reach(link, site, claim.at.checked_sub(claim.level_age));
             }

@@ -39,6 +39,10 @@ pub(crate) struct LogState {
     pub(crate) offers: BTreeMap<LinkId, Offer>,
     /// Whom it is taken from.
     pub(crate) source: Option<LinkId>,
+    /// When that was last another one.
+    pub(crate) turned: Moment,
+    /// How often that changed since `ours` last moved.
+    pub(crate) turns: u32,
     /// When it was last taken from its origin although the direct link was not good.
     pub(crate) left_origin: Option<Moment>,
     pub(crate) arrived: Arrived,
@@ -112,6 +116,8 @@ impl LogState {
             moved: Moment::ZERO,
             offers: BTreeMap::new(),
             source: None,
+            turned: Moment::ZERO,
+            turns: 0,
             left_origin: None,
             arrived: Arrived::default(),
             parted: None,
@@ -122,6 +128,12 @@ impl LogState {
     pub(crate) fn lag(&self, link: LinkId) -> u64 {
         let offer = self.offers.get(&link);
         offer.map_or(0, |offer| offer.sequence.saturating_sub(self.ours.sequence))
+    }
+
+    /// Where a peer has less than we, or something else, nobody knows that it is the same.
+    pub(crate) fn is_unlike(&self, theirs: &Cursor) -> bool {
+        let Cursor { sequence, chain, .. } = &self.ours;
+        theirs.sequence < *sequence || (theirs.sequence == *sequence && theirs.chain != *chain)
     }
 
     /// So far behind that it is caught up on a stream of its own.
@@ -235,13 +247,12 @@ impl Logs {
     /// concerns us.
     pub(crate) fn went_back(&mut self, link: LinkId, theirs: &Cursor) -> bool {
         let Some(state) = self.states.get_mut(&theirs.log.id) else { return false };
-        let Some(offer) = state.offers.get_mut(&link) else { return false };
-        let Cursor { sequence, chain, .. } = &state.ours;
-        let less = theirs.sequence < offer.sequence && theirs.sequence <= *sequence;
-        if less {
-            offer.sequence = theirs.sequence;
+        if theirs.sequence <= state.ours.sequence
+            && let Some(offer) = state.offers.get_mut(&link)
+        {
+            offer.sequence = offer.sequence.min(theirs.sequence);
         }
-        less || theirs.sequence == *sequence && theirs.chain != *chain
+        state.is_unlike(theirs)
     }
 
     /// A link is gone, with all that was offered and queued on it. Returns the logs that it offered.
@@ -266,6 +277,7 @@ impl Logs {
         if to.sequence > state.ours.sequence {
             state.ours = to;
             state.moved = now;
+            state.turns = 0;
             self.hash = None;
         }
         state.moved_in_reading = reading;
@@ -321,6 +333,7 @@ fn take_reading(state: &mut LogState, cursor: Cursor, number: u64, now: Moment) 
     }
     state.ours = cursor;
     state.moved = now;
+    state.turns = 0;
     state.compare(now);
     true
 }

@@ -80,6 +80,10 @@ impl Engine {
         let Some(state) = self.logs.get_mut(log) else { return };
         let chosen = if is_taken { choice::choose(state, ways, now) } else { None };
         let old = std::mem::replace(&mut state.source, chosen);
+        if chosen != old {
+            state.turned = now;
+            state.turns = state.turns.saturating_add(u32::from(old.is_some()));
+        }
         let direct = ways.iter().find(|way| way.site == log.site).map(|way| way.link);
         if chosen != old && chosen != direct && direct.is_some() {
             state.left_origin = Some(now);

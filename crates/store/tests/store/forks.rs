@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use bruri_domain::{Cursor, FileId, LogKind};
-use bruri_store::StoreError;
+use bruri_domain::{Cursor, FileId, LogKind, fork::Parting};
+use bruri_store::{ApplyError, StoreError};
 use sqlx::{
     AssertSqlSafe, Executor as _,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use crate::kit::{Site, Twin, dump, file_of, number, pull, pull_own, verify_logs};
+use crate::kit::{Site, Twin, dump, file_of, next_batch, number, pull, pull_own, verify_logs};
 
 /// London, and Tokyo that has all of its log before London's database was put back.
 struct Scene {
@@ -72,7 +72,14 @@ async fn give_way(scene: &Scene) {
     let theirs = log_of(&scene.tokyo, Some(&scene.common)).await;
     let forked = scene.london.store.peer_has(&[theirs]).await.unwrap();
     assert_eq!(forked.first(), Some(&scene.common.log.id));
-    scene.london.store.set_back(&scene.common).await.unwrap();
+    scene.london.store.set_back(&parting(scene).await).await.unwrap();
+}
+
+/// Tokyo's branch stays.
+async fn parting(scene: &Scene) -> Parting {
+    let next = Cursor { sequence: scene.common.sequence + 1, ..scene.common.clone() };
+    let stays = scene.tokyo.store.chain_at(&next).await.unwrap().unwrap();
+    Parting { common: scene.common.clone(), stays }
 }
 
 async fn end(scene: Scene) {
@@ -136,7 +143,7 @@ async fn a_site_that_pulled_the_void_branch_goes_back_and_gets_all_from_the_orig
     give_way(&scene).await;
     pull_own(&scene.tokyo.store, &scene.london.store).await;
 
-    paris.store.set_back(&scene.common).await.unwrap();
+    paris.store.set_back(&parting(&scene).await).await.unwrap();
     assert_eq!(paris.get(&file_of(4)).await, None);
     pull(&scene.london.store, &paris.store).await;
 
@@ -158,17 +165,18 @@ async fn a_log_is_set_back_once_and_only_where_it_is_closed_and_has_that_place(
     let scene = forked(&database).await;
     let Scene { london, common, .. } = &scene;
     let before = dump(&london.pool).await;
-    let refused = london.store.set_back(common).await;
+    let refused = london.store.set_back(&parting(&scene).await).await;
     assert!(matches!(refused, Err(StoreError::NotThere(_))), "it is open: {refused:?}");
     let theirs = log_of(&scene.tokyo, Some(common)).await;
-    let elsewhere = london.store.set_back(&theirs).await;
+    let elsewhere =
+        london.store.set_back(&Parting { common: theirs.clone(), stays: theirs.chain }).await;
     assert!(matches!(elsewhere, Err(StoreError::NotThere(_))), "{elsewhere:?}");
     assert_eq!(dump(&london.pool).await, before);
 
     give_way(&scene).await;
 
     let before = dump(&london.pool).await;
-    let again = london.store.set_back(common).await;
+    let again = london.store.set_back(&parting(&scene).await).await;
     assert!(matches!(again, Err(StoreError::NotThere(_))), "{again:?}");
     // From now on what it holds stays.
     let other = Cursor { sequence: 1, chain: theirs.chain, ..common.clone() };
@@ -204,5 +212,29 @@ async fn what_is_appended_again_carries_the_same_random_bits_and_no_void_dot(
         assert_eq!(dots, expected, "{}", entry.dot);
     }
     assert_eq!(all(entries), before);
+    end(scene).await;
+}
+
+/// Law 1: the branch that stays may be nowhere else than at the site that is asked last.
+#[sqlx::test(migrator = "bruri_store::MIGRATOR")]
+async fn the_void_branch_is_not_taken_back_from_a_peer_that_has_not_heard_of_it(
+    _: PgPoolOptions,
+    database: PgConnectOptions,
+) {
+    let scene = forked(&database).await;
+    let twin = Twin::create(&database, 2).await;
+    let paris = Site::open("paris", &twin.options).await;
+    pull(&scene.london.store, &paris.store).await;
+    give_way(&scene).await;
+    let void = next_batch(&paris.store, &scene.london.store, &scene.common.log.id).await.unwrap();
+
+    let refused = scene.london.store.apply(&void).await;
+
+    assert!(matches!(refused, Err(ApplyError::VoidBranch(_))), "{refused:?}");
+    assert_eq!(log_of(&scene.london, Some(&scene.common)).await, scene.common);
+    pull_own(&scene.tokyo.store, &scene.london.store).await;
+    assert_eq!(scene.london.get(&file_of(3)).await.unwrap(), "three");
+    paris.close().await;
+    twin.drop_it().await;
     end(scene).await;
 }

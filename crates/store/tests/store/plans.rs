@@ -1,7 +1,7 @@
 //! Every statement finds its rows by an index: asked of the database itself, for the very statements that
 //! the store has prepared.
 
-use bruri_domain::Cursor;
+use bruri_domain::{Cursor, fork::Parting};
 use sqlx::{
     AssertSqlSafe, PgPool, Row as _,
     postgres::{PgConnectOptions, PgPoolOptions},
@@ -47,7 +47,8 @@ async fn ask_everything(site: &Site) {
     let files = vector.iter().find(|at| at.sequence > 0).unwrap();
     let ahead = Cursor { sequence: files.sequence + 1, ..files.clone() };
     store.peer_has(&[ahead]).await.unwrap();
-    store.set_back(&Cursor::at_beginning(files.log.clone())).await.unwrap();
+    let common = Cursor::at_beginning(files.log.clone());
+    store.set_back(&Parting { common, stays: files.chain }).await.unwrap();
     let mut tokyo = Origin::new("tokyo", 7);
     for micros in 1..3 {
         tokyo.backup(&file, b"c", micros);

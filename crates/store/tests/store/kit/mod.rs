@@ -8,7 +8,7 @@ mod site;
 mod tables;
 
 pub(crate) use origin::{Origin, version_of};
-pub(crate) use replicate::{pull, pull_own};
+pub(crate) use replicate::{next_batch, pull, pull_own};
 pub(crate) use retention::{NOTHING, prune_all, pruning};
 pub(crate) use site::{FIRST_MICROS, Hand, Site, key, mark_of, phone};
 pub(crate) use tables::{Waiting, dump, number, until, verify_logs};

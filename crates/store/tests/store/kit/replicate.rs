@@ -37,7 +37,7 @@ async fn pull_some(from: &Store, to: &Store, is_wanted: impl Fn(&Cursor) -> bool
 }
 
 /// What `to` lacks of a log, as far as one page goes; none where it is level.
-async fn next_batch(from: &Store, to: &Store, log: &LogId) -> Option<IncomingBatch> {
+pub(crate) async fn next_batch(from: &Store, to: &Store, log: &LogId) -> Option<IncomingBatch> {
     let of = |vector: Vec<Cursor>| vector.into_iter().find(|cursor| cursor.log.id == *log);
     let theirs = of(from.vector().await.unwrap()).unwrap();
     let ours = of(to.vector().await.unwrap());

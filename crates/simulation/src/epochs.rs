@@ -1,0 +1,226 @@
+//! Databases that go back in time: what the store in memory knows of its epochs, judged by the same rule as Postgres.
+
+use std::collections::BTreeSet;
+
+use bruri_domain::{
+    Cursor, Dot, Epoch, FileId, Held, Identity, Log, LogId, Predecessor, Version, Witness,
+    epoch::ending,
+    fork::{Moved, Parting},
+};
+use bruri_wire::record::encode_version;
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+
+use crate::memory::{Memory, Row, Tables};
+
+/// What is not in the database, and so does not go back with it.
+#[derive(Clone, Debug)]
+pub(crate) struct Beside {
+    /// The last of each log that was committed, as the data directory remembers it.
+    witness: Vec<Witness>,
+    /// Which database answers; another one after a promotion, or where a dump was put back.
+    database: u64,
+    /// Draws epochs; a database that went back must not draw the same again.
+    rng: StdRng,
+    /// Something may be numbered.
+    gate_is_open: bool,
+}
+
+impl Beside {
+    pub(crate) fn new(seed: u64) -> Self {
+        let rng = StdRng::seed_from_u64(seed);
+        Self { witness: Vec::new(), database: 0, rng, gate_is_open: true }
+    }
+
+    fn identity(&self) -> Identity {
+        Identity(self.database.to_string())
+    }
+
+    pub(crate) fn saw(&mut self, cursor: &Cursor) {
+        self.witness.retain(|witness| witness.epoch != cursor.log.id.epoch);
+        self.witness.push(Witness::from(cursor));
+    }
+}
+
+/// A copy of a database and of what lay beside it then.
+#[derive(Clone, Debug)]
+pub struct Dump {
+    tables: Tables,
+    witness: Vec<Witness>,
+}
+
+/// How a database goes back in time.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Restored {
+    /// A standby that lacked the end of the logs was promoted.
+    Promoted,
+    /// A dump was put back into a new cluster; the data directory is new, too.
+    DumpPutBack,
+    /// The whole machine was rolled back, with all that it remembers.
+    RolledBack,
+}
+
+impl Memory {
+    /// A copy, to be put back later.
+    pub fn dump(&self) -> Dump {
+        let (tables, beside) = (self.lock(), self.beside());
+        Dump { tables: tables.clone(), witness: beside.witness.clone() }
+    }
+
+    /// Puts a copy back; the process must be down.
+    pub fn restore(&self, dump: Dump, how: Restored) {
+        let (mut tables, mut beside) = (self.lock(), self.beside());
+        *tables = dump.tables;
+        match how {
+            Restored::Promoted => beside.database += 1,
+            Restored::DumpPutBack => {
+                beside.database += 1;
+                beside.witness.clear();
+            }
+            Restored::RolledBack => beside.witness = dump.witness,
+        }
+    }
+
+    /// A process starts: what its database lacks is found out before it numbers anything.
+    pub(crate) fn open(&self) {
+        self.beside().gate_is_open = false;
+        self.judge(&[]);
+    }
+
+    /// From now on records are numbered.
+    pub(crate) fn open_gate(&self) {
+        self.beside().gate_is_open = true;
+    }
+
+    /// Whether records are numbered.
+    pub fn gate_is_open(&self) -> bool {
+        self.beside().gate_is_open
+    }
+
+    /// Opens the next epoch where what was seen here or at a peer speaks against the open one.
+    pub(crate) fn judge(&self, theirs: &[&Cursor]) {
+        let (mut tables, mut beside) = (self.lock(), self.beside());
+        let told = theirs.iter().copied().map(Witness::from);
+        let seen: Vec<Witness> = beside.witness.iter().copied().chain(told).collect();
+        let held: Vec<Option<Held>> = seen.iter().map(|witness| tables.held(witness)).collect();
+        for cursor in theirs {
+            tables.note_closed(&cursor.log);
+        }
+        let seen = seen.iter().zip(held.iter().map(Option::as_ref));
+        let now = beside.identity();
+        if ending(tables.numbered_by.as_ref(), Some(&now), seen).is_some() {
+            let beginnings = tables.succeed(&mut beside.rng);
+            for beginning in &beginnings {
+                beside.saw(beginning);
+            }
+        }
+        tables.numbered_by = Some(now);
+    }
+
+    pub(crate) fn hear(&self, theirs: &[Cursor]) -> Vec<LogId> {
+        let site = self.lock().files_log().site.clone();
+        let own: Vec<&Cursor> = theirs.iter().filter(|c| c.log.id.site == site).collect();
+        let speaks_against = |cursor: &&Cursor| {
+            let witness = Witness::from(*cursor);
+            witness.ending(self.lock().held(&witness).as_ref()).is_some()
+        };
+        if own.iter().any(speaks_against) {
+            self.judge(&own);
+        }
+        let tables = self.lock();
+        let is_fork = |cursor: &&&Cursor| {
+            let witness = Witness::from(**cursor);
+            let forked = tables.held(&witness).is_some_and(|held| witness.is_fork(&held));
+            forked && !tables.set_back.contains_key(&cursor.log.id)
+        };
+        own.iter().filter(is_fork).map(|cursor| cursor.log.id.clone()).collect()
+    }
+
+    /// Sets a log back to a place that it shares with the branch that stays. Returns the files that were touched and
+    /// the versions that lost their place; none where it may not be.
+    pub(crate) fn set_back(
+        &self,
+        parting: &Parting,
+    ) -> Option<(BTreeSet<FileId>, BTreeSet<[u8; 16]>)> {
+        let (to, mut tables) = (&parting.common, self.lock());
+        let is_own = to.log.id.site == tables.files_log().site;
+        let is_open = tables.own.contains(&to.log.id);
+        if is_open || (is_own && tables.set_back.contains_key(&to.log.id)) {
+            return None;
+        }
+        let common = usize::try_from(to.sequence).ok()?;
+        let rows = tables.logs.get_mut(&to.log.id)?;
+        let void = rows.records.split_off(common.min(rows.records.len()));
+        rows.cursor = to.clone();
+        tables.set_back.insert(to.log.id.clone(), (parting.sequence(), parting.stays));
+        let versions = void.iter().filter_map(|row| row.version.as_ref());
+        let (touched, moved): (BTreeSet<FileId>, _) =
+            versions.map(|version| (version.file.clone(), version.random)).unzip();
+        if is_own {
+            let end = tables.append_again(&void, to, &self.key);
+            self.beside().saw(&end);
+        }
+        for file in &touched {
+            tables.rebuild(file);
+        }
+        tables.remembered.retain(|(file, _), _| !touched.contains(file));
+        Some((touched, moved))
+    }
+}
+
+impl Tables {
+    fn held(&self, witness: &Witness) -> Option<Held> {
+        let (id, rows) = self.logs.iter().find(|(id, _)| id.epoch == witness.epoch)?;
+        let at = usize::try_from(witness.sequence).ok().and_then(|at| at.checked_sub(1));
+        let chain = at.and_then(|at| rows.records.get(at)).map(|row| row.chain);
+        Some(Held { is_open: self.own.contains(id), sequence: rows.cursor.sequence, chain })
+    }
+
+    /// A log of this site that only a peer knew: closed, to be fetched.
+    fn note_closed(&mut self, log: &Log) {
+        if log.id.site == self.files_log().site {
+            self.begin(log.clone());
+        }
+    }
+
+    fn succeed(&mut self, rng: &mut StdRng) -> Vec<Cursor> {
+        let open = std::mem::take(&mut self.own);
+        let mut beginnings = Vec::new();
+        for Cursor { log, sequence, chain } in
+            open.iter().filter_map(|id| Some(self.logs.get(id)?.cursor.clone())).collect::<Vec<_>>()
+        {
+            let predecessor = Some(Predecessor { epoch: log.id.epoch, sequence, chain });
+            let id = LogId { epoch: Epoch(rng.random()), ..log.id };
+            let next = Log { id, kind: log.kind, predecessor };
+            self.own.insert(next.id.clone());
+            beginnings.push(self.begin(next));
+        }
+        beginnings
+    }
+
+    /// Writes a void branch once more at the end of the open log, as [`bruri_store::Store::set_back`] does.
+    fn append_again(
+        &mut self,
+        void: &[Row],
+        to: &Cursor,
+        key: &bruri_domain::DeploymentKey,
+    ) -> Cursor {
+        let open = self.open_log(to.log.kind);
+        let before = self.logs.get(&open).map_or(0, |rows| rows.cursor.sequence);
+        let mut moved = Moved::beyond(to.log.id.clone(), to.sequence);
+        for (row, offset) in void.iter().zip(1..) {
+            if let Some(version) = &row.version {
+                let dot = Dot { log: open.clone(), sequence: before + offset };
+                moved.note(version.file.clone(), to.sequence + offset, dot);
+            }
+        }
+        for row in void {
+            let version: Option<Version> = row.version.as_ref().map(|v| moved.version(v));
+            let raw = version.as_ref().map(|v| encode_version(v, row.generation, key));
+            let raw = raw.unwrap_or_else(|| row.raw.clone());
+            if let Some(rows) = self.logs.get_mut(&open) {
+                rows.push(raw, row.generation, version);
+            }
+        }
+        self.logs.get(&open).map_or_else(|| to.clone(), |rows| rows.cursor.clone())
+    }
+}

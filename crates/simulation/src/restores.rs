@@ -1,0 +1,110 @@
+//! Databases that go back in time, and logs that fork for it.
+
+use std::collections::BTreeSet;
+
+use bruri_domain::{
+    Cursor, LogId,
+    fork::{Parting, Search},
+};
+use bruri_replication::{
+    engine::io::{Input, LinkId},
+    store::Store as _,
+};
+use futures_util::FutureExt as _;
+use rand::Rng as _;
+
+use crate::{epochs::Restored, memory::Memory, world::World};
+
+impl World {
+    /// A copy of a site's database is made, to be put back some time.
+    pub(crate) fn take_dump(&mut self, number: usize) {
+        let site = &mut self.sites[number];
+        site.dump = Some((site.memory.dump(), self.truth.phones_of(number)));
+    }
+
+    /// A site's database goes back to the last copy; what it had taken since and nobody else has may be lost.
+    pub(crate) fn restore(&mut self, number: usize, down_micros: u64) {
+        // One that goes back again while its fork is being healed appends its branch twice.
+        if self.sites[number].went_back {
+            return;
+        }
+        let Some((dump, phones)) = self.sites[number].dump.clone() else {
+            return self.take_dump(number);
+        };
+        self.sites[number].went_back = true;
+        self.crash(number, down_micros);
+        let how = match self.rng.random_range(0..3) {
+            0 => Restored::Promoted,
+            1 => Restored::DumpPutBack,
+            // A branch that took the void one from a hub is not told by the origin to drop it.
+            _ if self.options.hubs => Restored::Promoted,
+            _ => Restored::RolledBack,
+        };
+        self.sites[number].memory.restore(dump, how);
+        self.truth.put_back(number, phones);
+        let anywhere: BTreeSet<[u8; 16]> =
+            self.sites.iter().flat_map(|site| site.memory.all_known()).collect();
+        let there = self.sites[number].memory.all_known();
+        self.truth.went_back(&there, &anywhere);
+        self.report.restored += 1;
+    }
+
+    /// Compares our branch of a log with the peer's and sets ours back, as the shell of the engine does.
+    pub(crate) fn settle(&mut self, number: usize, incarnation: u64, link: LinkId, log: LogId) {
+        if self.alive(number, incarnation).is_none() {
+            return;
+        }
+        let place = usize::try_from(link.0).unwrap_or(usize::MAX);
+        let peer = self.sites[number].peers.get(place).copied().unwrap_or(number);
+        let cut = self.is_cut(number, peer) || self.is_cut(peer, number);
+        let error = if cut || self.sites[peer].process.is_none() {
+            Some("no answer".to_owned())
+        } else {
+            self.set_back(number, peer, &log);
+            None
+        };
+        self.input(number, incarnation, Input::Settled { link, log, error });
+    }
+
+    fn set_back(&mut self, number: usize, peer: usize, log: &LogId) {
+        let (ours, theirs) = (&self.sites[number].memory, &self.sites[peer].memory);
+        let Some(end) = ours.cursors().into_iter().find(|cursor| cursor.log.id == *log) else {
+            return;
+        };
+        let (mut search, mut forked_at) = (Search::within(end.sequence), None);
+        loop {
+            let probes = search.probes();
+            if probes.is_empty() {
+                break;
+            }
+            let mut compared = Vec::new();
+            for sequence in probes {
+                let place = Cursor { sequence, ..end.clone() };
+                let (ours, theirs) = (chain_at(ours, &place), chain_at(theirs, &place));
+                if let Some(theirs) = theirs.filter(|_| theirs != ours)
+                    && forked_at.is_none_or(|(at, _)| sequence < at)
+                {
+                    forked_at = Some((sequence, theirs));
+                }
+                compared.push((sequence, ours == theirs));
+            }
+            search.narrow(compared);
+        }
+        let place = Cursor { sequence: search.common(), ..end };
+        let Some((_, stays)) = forked_at.filter(|(at, _)| *at == place.sequence + 1) else {
+            return;
+        };
+        let Some(chain) = chain_at(ours, &place) else { return };
+        if let Some((touched, moved)) =
+            ours.set_back(&Parting { common: Cursor { chain, ..place }, stays })
+        {
+            self.truth.forget_phones(number, &touched);
+            self.truth.moved(moved);
+            self.report.forked += 1;
+        }
+    }
+}
+
+fn chain_at(memory: &Memory, place: &Cursor) -> Option<bruri_domain::Chain> {
+    memory.chain_at(place).now_or_never()?.ok()?
+}
