@@ -16,6 +16,8 @@ pub fn status(error: &StoreError) -> Status {
         StoreError::BodyGone(_)
         | StoreError::NoConflict(_)
         | StoreError::NoHead { .. }
+        | StoreError::Barred
+        | StoreError::NotBarred
         | StoreError::TooManyErasures
         | StoreError::AnotherSite { .. }
         | StoreError::AnotherKey
@@ -37,6 +39,7 @@ pub fn status(error: &StoreError) -> Status {
         StoreError::Busy
         | StoreError::BodyAbsent(_)
         | StoreError::CommitFailed
+        | StoreError::ErasedMeanwhile
         | StoreError::LookupFailed
         | StoreError::Stopping => try_again(error),
     }

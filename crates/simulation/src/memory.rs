@@ -286,6 +286,11 @@ impl Store for Memory {
         self.lock().own.contains(log)
     }
 
+    async fn generations(&self, _: &BTreeSet<Sha256>) -> Result<BTreeMap<Sha256, u64>, StoreError> {
+        // Nothing is erased there yet.
+        Ok(BTreeMap::new())
+    }
+
     async fn apply(&self, batch: &IncomingBatch) -> Result<(), ApplyError> {
         self.lock().apply(batch)
     }

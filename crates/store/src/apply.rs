@@ -13,8 +13,9 @@ use sqlx::PgConnection;
 use crate::{
     Store, StoreError,
     bodies::{Packed, pack},
-    control::{self, Place},
-    files::{self, Locking, States},
+    control::{Applying, Effects, Place},
+    erasures,
+    files::{self, Locked, Locking, States},
     logs, metrics,
     noticed::Noticed,
     records::{self, NumberedRecord, VersionColumns, Writing},
@@ -47,6 +48,12 @@ pub struct Incoming {
     pub version: Option<Version>,
     /// What it says that concerns no file; none for a version, and for a kind that this release does not know.
     pub control: Option<Control>,
+}
+
+impl Incoming {
+    fn is_erasure(&self) -> bool {
+        matches!(self.control, Some(Control::Erasure(_)))
+    }
 }
 
 /// Why a batch was not applied; nothing of it was.
@@ -90,43 +97,52 @@ impl Store {
     async fn try_apply(&self, batch: &IncomingBatch, packed: &Bodies) -> Result<(), ApplyError> {
         let mut transaction = self.pool().begin().await.map_err(StoreError::from)?;
         let names: Vec<FileId> = files_of(batch).into_iter().collect();
-        let (mut states, _) = files::lock(&mut transaction, &Locking::of(&names, &names)).await?;
+        if batch.records.iter().any(Incoming::is_erasure) {
+            erasures::begin(&mut transaction).await?;
+        }
+        let locking = Locking::of(self.key(), &names, &names);
+        let mut locked = files::lock(&mut transaction, &locking).await?;
         let here = wanted::keep_present(&mut transaction, &batch.absent).await?;
         let absent: BTreeSet<Sha256> = batch.absent.difference(&here).copied().collect();
         let mut noticed = Noticed::default();
-        let records = merge(batch, &absent, &mut states, &mut noticed);
+        let records = merge(batch, &absent, &mut locked, &mut noticed);
         let Some(log) = logs::move_cursor(&mut transaction, &batch.from, &batch.to).await? else {
             return Err(ApplyError::CursorMoved(batch.from.log.id.clone()));
         };
-        let states = undamaged(states);
+        // What came of them was erased before it came.
+        files::remove(&mut transaction, &locked.blank()).await?;
+        let states = undamaged(locked.states);
         let bodies = still_named(packed, &records);
         let writing = Writing { log, records: &records, bodies: &bodies, states: &states };
         records::write(&mut transaction, &writing).await?;
         noticed.write(&mut transaction, self.inner.clock.now_micros()).await?;
         wanted::want(&mut transaction, log, &records, &states).await?;
-        apply_control(&mut transaction, log, batch).await?;
+        let effects = self.apply_control(&mut transaction, log, batch).await?;
         transaction.commit().await.map_err(StoreError::from)?;
+        self.take_effect(effects);
         metrics::conflicts_opened(noticed.opened());
         self.inner.wakeups.wake();
         Ok(())
     }
-}
 
-/// What concerns no file, in the order of the log.
-async fn apply_control(
-    transaction: &mut PgConnection,
-    log: i32,
-    batch: &IncomingBatch,
-) -> Result<(), StoreError> {
-    let mut dot = Dot { log: batch.from.log.id.clone(), sequence: batch.from.sequence };
-    for incoming in &batch.records {
-        dot.sequence = dot.sequence.saturating_add(1);
-        if let Some(control) = &incoming.control {
-            let place = Place { log, dot: &dot };
-            control::apply(&mut *transaction, place, (&incoming.envelope, control)).await?;
+    /// What concerns no file, in the order of the log.
+    async fn apply_control(
+        &self,
+        transaction: &mut PgConnection,
+        log: i32,
+        batch: &IncomingBatch,
+    ) -> Result<Effects, StoreError> {
+        let mut dot = Dot { log: batch.from.log.id.clone(), sequence: batch.from.sequence };
+        let mut effects = Effects::default();
+        for incoming in &batch.records {
+            dot.sequence = dot.sequence.saturating_add(1);
+            if let Some(control) = &incoming.control {
+                let at = Applying { store: self, place: Place { log, dot: &dot } };
+                at.apply(&mut *transaction, (&incoming.envelope, control), &mut effects).await?;
+            }
         }
+        Ok(effects)
     }
-    Ok(())
 }
 
 fn files_of(batch: &IncomingBatch) -> BTreeSet<FileId> {
@@ -139,7 +155,7 @@ fn files_of(batch: &IncomingBatch) -> BTreeSet<FileId> {
 fn merge(
     batch: &IncomingBatch,
     absent: &BTreeSet<Sha256>,
-    states: &mut States,
+    locked: &mut Locked,
     noticed: &mut Noticed,
 ) -> Vec<NumberedRecord> {
     let (mut sequence, mut chain) = (batch.from.sequence, batch.from.chain);
@@ -149,8 +165,12 @@ fn merge(
         chain = chain.next(&incoming.raw.envelope);
         let dot = Dot { log: batch.from.log.id.clone(), sequence };
         let applied = incoming.version.as_ref().map_or(Applied::Superseded, |version| {
-            let state =
-                states.entry(version.file.clone()).or_insert_with(|| Ok(FileState::default()));
+            let floor = locked.erased.get(&version.file).map_or(0, |floor| floor.generation);
+            if incoming.envelope.generation < floor {
+                return Applied::Erased;
+            }
+            let state = locked.states.entry(version.file.clone());
+            let state = state.or_insert_with(|| Ok(FileState::default()));
             state.as_mut().map_or(Applied::Superseded, |state| {
                 noticed.apply(state, &dot, (incoming.envelope.generation, version))
             })

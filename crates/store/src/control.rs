@@ -1,9 +1,9 @@
 //! Records that concern no file: appended to this site's own control log, and applied in the same transaction;
 //! those of other sites are applied with the batch that brings them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use bruri_domain::{Control, Dot, Envelope, LogId, LogKind, Random, Sha256};
+use bruri_domain::{Control, Dot, Envelope, FileId, LogId, LogKind, Random, Sha256};
 use bruri_wire::{
     control::{decode_control, encode_control},
     record::{RawRecord, decode_envelope},
@@ -32,6 +32,23 @@ pub(crate) struct Draft {
 pub(crate) struct Appended {
     dots: Vec<Dot>,
     given: Option<Given>,
+    effects: Effects,
+}
+
+/// What the rest of the process is told once it is committed; see [`Store::take_effect`].
+#[derive(Default)]
+pub(crate) struct Effects {
+    /// What is held of these in memory counts no more.
+    pub(crate) forgotten: BTreeSet<FileId>,
+    /// An erasure was carried out here.
+    pub(crate) erased: bool,
+}
+
+/// A record that is to be applied.
+#[derive(Clone, Copy)]
+pub(crate) struct Applying<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) place: Place<'a>,
 }
 
 /// Where a record is.
@@ -61,15 +78,15 @@ impl Store {
         let known = self.places(transaction, drafts).await?;
         let is_new = |draft: &&Draft| !known.contains_key(draft.control.random());
         let new: Vec<&Draft> = drafts.iter().filter(is_new).collect();
-        let (mut given, mut made) = (None, Vec::new());
+        let (mut given, mut made, mut effects) = (None, Vec::new(), Effects::default());
         if !new.is_empty() {
-            let (appended, dots) = self.append_new(transaction, &new).await?;
+            let (appended, dots) = self.append_new(transaction, &new, &mut effects).await?;
             (given, made) = (Some(appended), dots);
         }
         let mut made = made.into_iter();
         let dots = drafts.iter().map(|draft| known.get(draft.control.random()).cloned());
         let dots = dots.filter_map(|known| known.or_else(|| made.next())).collect();
-        Ok(Appended { dots, given })
+        Ok(Appended { dots, given, effects })
     }
 
     /// Tells the rest of the process what was committed, and returns where the records are.
@@ -77,14 +94,25 @@ impl Store {
         if let Some(given) = appended.given {
             self.numbered(given);
         }
+        self.take_effect(appended.effects);
         self.inner.wakeups.wake();
         appended.dots
+    }
+
+    /// Tells the rest of the process what records changed that were applied, after the commit.
+    pub(crate) fn take_effect(&self, effects: Effects) {
+        let forgotten: Vec<FileId> = effects.forgotten.into_iter().collect();
+        self.inner.unwritten.forget(&forgotten);
+        if effects.erased {
+            self.inner.erased.notify_one();
+        }
     }
 
     async fn append_new(
         &self,
         transaction: &mut PgConnection,
         drafts: &[&Draft],
+        effects: &mut Effects,
     ) -> Result<(Given, Vec<Dot>), StoreError> {
         let newest_micros = drafts.iter().map(|draft| draft.control.stamp().micros).max();
         let (count, newest_micros) = (drafts.len(), newest_micros.unwrap_or(0));
@@ -102,10 +130,9 @@ impl Store {
         let bodies = BTreeMap::new();
         let writing = Writing { log, records: &records, bodies: &bodies, states: &[] };
         records::write(&mut *transaction, &writing).await?;
-        for ((record, draft), dot) in records.iter().zip(drafts).zip(&dots) {
-            let place = Place { log, dot };
-            note_place(&mut *transaction, draft.control.random(), place).await?;
-            apply_raw(&mut *transaction, place, &record.raw).await?;
+        for (record, dot) in records.iter().zip(&dots) {
+            let at = Applying { store: self, place: Place { log, dot } };
+            at.apply_raw(&mut *transaction, &record.raw, effects).await?;
         }
         Ok((numbers.given(LogKind::Control, sequence, chain), dots))
     }
@@ -156,29 +183,39 @@ async fn note_place(
     Ok(())
 }
 
-/// Applies a record that was appended again at the end of another log: it is the same, at another place.
-pub(crate) async fn moved(
-    transaction: &mut PgConnection,
-    place: Place<'_>,
-    raw: &RawRecord,
-) -> Result<(), StoreError> {
-    if let Some(control) = apply_raw(&mut *transaction, place, raw).await? {
-        note_place(transaction, control.random(), place).await?;
+impl Applying<'_> {
+    /// Applies a record that this site wrote itself, and notes where it is; one of no kind that concerns no file
+    /// changes nothing.
+    pub(crate) async fn apply_raw(
+        self,
+        transaction: &mut PgConnection,
+        raw: &RawRecord,
+        effects: &mut Effects,
+    ) -> Result<(), StoreError> {
+        let (envelope, control) = read(self.place.dot, raw)?;
+        let Some(control) = control else { return Ok(()) };
+        note_place(&mut *transaction, control.random(), self.place).await?;
+        self.apply(transaction, (&envelope, &control), effects).await
     }
-    Ok(())
-}
 
-/// Applies a record that this site wrote itself; one of no kind that concerns no file changes nothing.
-async fn apply_raw(
-    transaction: &mut PgConnection,
-    place: Place<'_>,
-    raw: &RawRecord,
-) -> Result<Option<Control>, StoreError> {
-    let (envelope, control) = read(place.dot, raw)?;
-    if let Some(control) = &control {
-        apply(transaction, place, (&envelope, control)).await?;
+    /// What a record changes here, whoever wrote it, and however often it is applied: one function for each
+    /// kind.
+    pub(crate) async fn apply(
+        self,
+        transaction: &mut PgConnection,
+        (envelope, control): (&Envelope, &Control),
+        effects: &mut Effects,
+    ) -> Result<(), StoreError> {
+        match control {
+            Control::Erasure(erasure) => {
+                erasures::erase(transaction, self, (envelope, erasure), effects).await
+            }
+            Control::Lift(lift) => erasures::lift(transaction, self.place, envelope, lift).await,
+            Control::Receipt(receipt) => {
+                erasures::receipt(transaction, self, envelope, receipt).await
+            }
+        }
     }
-    Ok(control)
 }
 
 fn read(dot: &Dot, raw: &RawRecord) -> Result<(Envelope, Option<Control>), StoreError> {
@@ -187,17 +224,4 @@ fn read(dot: &Dot, raw: &RawRecord) -> Result<(Envelope, Option<Control>), Store
     let control = raw.payload.as_ref().map(|payload| decode_control(&envelope, payload));
     let control = control.transpose().map_err(|_| row.corrupt("payload"))?.flatten();
     Ok((envelope, control))
-}
-
-/// What a record changes here, whoever wrote it, and however often it is applied: one function for each kind.
-pub(crate) async fn apply(
-    transaction: &mut PgConnection,
-    place: Place<'_>,
-    (envelope, control): (&Envelope, &Control),
-) -> Result<(), StoreError> {
-    match control {
-        Control::Erasure(erasure) => erasures::erase(transaction, place, envelope, erasure).await,
-        Control::Lift(lift) => erasures::lift(transaction, place, envelope, lift).await,
-        Control::Receipt(receipt) => erasures::receipt(transaction, place, envelope, receipt).await,
-    }
 }

@@ -16,6 +16,7 @@ mod control;
 mod counts;
 mod dropped;
 mod epochs;
+mod erasing;
 mod erasures;
 mod error;
 mod files;
@@ -34,6 +35,7 @@ mod open;
 mod own;
 pub mod prune;
 mod rebuild;
+pub mod receipts;
 mod records;
 pub mod remembered;
 mod supply;
@@ -49,16 +51,19 @@ use std::sync::{
 
 use bruri_domain::{Clock, DeploymentKey, Issuer, SiteName, Stamp};
 use sqlx::PgPool;
+use tokio::sync::Notify;
 
 pub use apply::{ApplyError, Incoming, IncomingBatch};
 pub use committer::{Backup, Committed, Outcome};
 pub use conflicts::{ConflictEnd, ConflictEntry, ConflictHead, ConflictKey};
 pub use counts::Counts;
+pub use erasures::Ordered;
 pub use error::StoreError;
 pub use history::{FileEntry, Standing, VersionEntry};
 pub use lookup::{Found, Lookup, Served};
 pub use open::{MIGRATOR, Options, connect};
 pub use prune::{Pruned, Pruning};
+pub use receipts::{ErasureEntry, ReceiptEntry};
 pub use supply::Page;
 pub use unwritten::{Held, Mark};
 
@@ -79,6 +84,8 @@ struct Inner {
     gate: gate::Gate,
     wakeups: wakeups::Wakeups,
     unwritten: unwritten::Unwritten,
+    /// An erasure was carried out here: a receipt is due.
+    erased: Notify,
 }
 
 impl Store {

@@ -4,6 +4,7 @@ use bruri_domain::{Chain, Cursor, LogId};
 
 use super::{
     Engine,
+    consume::BARRED,
     io::{Effect, Failure, Job, LinkId},
 };
 
@@ -39,7 +40,7 @@ impl Engine {
         if let Some(state) = self.logs.get_mut(&log) {
             state.parted = None;
         }
-        if self.bar(id, &log, text) {
+        if self.bar(id, &log, text, BARRED) {
             self.effects.push(Effect::Settle { link: id, log });
         }
     }

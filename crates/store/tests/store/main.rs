@@ -14,6 +14,7 @@ mod conflicts;
 mod control;
 mod damage;
 mod epochs;
+mod erasure;
 mod forks;
 mod groups;
 mod history;

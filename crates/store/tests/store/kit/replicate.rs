@@ -13,6 +13,11 @@ pub(crate) async fn pull(from: &Store, to: &Store) -> usize {
     pull_some(from, to, |theirs| theirs.log.id.site != *to.site()).await
 }
 
+/// Brings `to` what `from` has of one log.
+pub(crate) async fn pull_log(from: &Store, to: &Store, log: &LogId) -> usize {
+    pull_some(from, to, |theirs| theirs.log.id == *log).await
+}
+
 /// Brings `to` what `from` has of the logs that `to` has closed.
 pub(crate) async fn pull_own(from: &Store, to: &Store) -> usize {
     let is_closed = |id: &LogId| id.site == *to.site() && !to.appends_to(id);
