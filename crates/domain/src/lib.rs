@@ -37,8 +37,8 @@ pub use erasure::{Control, Erased, Erasure, Lift, Random, Receipt};
 pub use hash::Sha256;
 pub use key::{DeploymentKey, InvalidDeploymentKey};
 pub use names::{
-    Family, FileId, FileName, InvalidFileName, InvalidRealmId, InvalidSiteName, RealmId, SiteName,
-    Subject,
+    Family, FileId, FileName, InvalidFileName, InvalidRealmId, InvalidSiteName, InvalidSubject,
+    RealmId, SiteName, Subject,
 };
 pub use record::{Author, Body, Envelope, Phone, RecordKind, Version};
 pub use remembered::{PhoneKey, Remembered};

@@ -36,8 +36,6 @@ pub const ERASED_RECORDS_MAX: u64 = 1024;
 pub const ERASURE_WAIT_MILLIS: u64 = 500;
 /// Receipts that are given in a row.
 pub const RECEIPTS_MAX: u64 = 256;
-/// Erasures that one answer to an operator lists.
-pub const ERASURES_PAGE_MAX: u64 = 1000;
 
 /// Records in one commit of the edge.
 pub const COMMIT_RECORDS_MAX: usize = 128;

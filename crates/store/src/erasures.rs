@@ -117,14 +117,18 @@ impl Store {
 /// Begins a transaction that erases: from here on nobody makes the row of another file until it ends, and what
 /// was made before is seen. Before any other lock.
 pub(crate) async fn begin(transaction: &mut PgConnection) -> Result<(), StoreError> {
-    sqlx::query_scalar!("select only_row from site where only_row for update").fetch_one(transaction).await?;
+    sqlx::query_scalar!("select only_row from site where only_row for update")
+        .fetch_one(transaction)
+        .await?;
     Ok(())
 }
 
 /// Waits for whoever erases, and holds off the next one until this transaction ends: for one that writes names
 /// where no row is locked that the erasure would lock.
 pub(crate) async fn hold_off(transaction: &mut PgConnection) -> Result<(), StoreError> {
-    sqlx::query_scalar!("select only_row from site where only_row for share").fetch_one(transaction).await?;
+    sqlx::query_scalar!("select only_row from site where only_row for share")
+        .fetch_one(transaction)
+        .await?;
     Ok(())
 }
 

@@ -3,10 +3,7 @@
 
 use std::time::Duration;
 
-use bruri_domain::{
-    Control, Random, Receipt, Sha256, SiteName,
-    limits::{ERASURES_PAGE_MAX, RECEIPTS_MAX},
-};
+use bruri_domain::{Control, Random, Receipt, Sha256, SiteName, limits::RECEIPTS_MAX};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -133,8 +130,12 @@ impl Store {
         Ok(1)
     }
 
-    /// The erasures that are known here, of one subject or of all, latest first, at most 1000.
-    pub async fn erasures(&self, subject: Option<Sha256>) -> Result<Vec<ErasureEntry>, StoreError> {
+    /// The erasures that are known here, of one subject or of all, latest first.
+    pub async fn erasures(
+        &self,
+        subject: Option<Sha256>,
+        limit: u32,
+    ) -> Result<Vec<ErasureEntry>, StoreError> {
         let rows = sqlx::query!(
             r#"select subject, random, generation as "generation!", stamp_micros as "stamp!",
                       operator as "operator!", lifted_micros, lifted_by
@@ -142,7 +143,7 @@ impl Store {
                 where generation is not null and coalesce(subject = $1, true)
                 order by stamp_micros desc, random limit $2"#,
             subject.as_ref().map(Sha256::as_bytes),
-            signed(ERASURES_PAGE_MAX),
+            i64::from(limit),
         )
         .fetch_all(self.pool())
         .await?;

@@ -29,6 +29,11 @@ pub mod proto {
             include!("generated/bruri.conflict.v1.rs");
         }
     }
+    pub mod erasure {
+        pub mod v1 {
+            include!("generated/bruri.erasure.v1.rs");
+        }
+    }
     pub mod history {
         pub mod v1 {
             include!("generated/bruri.history.v1.rs");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use bruri_domain::{FileId, LogId, LogKind, Sha256};
+use bruri_domain::{FileId, LogId, LogKind, Sha256, SiteName};
 use bruri_store::{ErasureEntry, Outcome, StoreError};
 use futures_util::future::join_all;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -40,7 +40,7 @@ async fn log_of(site: &Site, kind: LogKind) -> LogId {
 }
 
 async fn the_erasure(site: &Site, file: &FileId) -> ErasureEntry {
-    let mut entries = site.store.erasures(Some(subject(file))).await.unwrap();
+    let mut entries = site.store.erasures(Some(subject(file)), 9).await.unwrap();
     assert_eq!(entries.len(), 1);
     entries.remove(0)
 }
@@ -79,7 +79,7 @@ async fn an_erasure_leaves_nothing_of_its_subject_but_places_in_the_log(
     let entry = the_erasure(&site, &one).await;
     let [receipt] = entry.receipts.as_slice() else { panic!("{entry:?}") };
     assert_eq!((receipt.versions, receipt.bodies), (4, 4));
-    let missing: Vec<&str> = entry.missing.iter().map(|site| site.as_str()).collect();
+    let missing: Vec<&str> = entry.missing.iter().map(SiteName::as_str).collect();
     assert_eq!((entry.generation, missing, entry.lifted), (1, vec!["tokyo"], None));
     site.close().await;
 }

@@ -68,7 +68,7 @@ async fn ask_of_erasures(site: &Site) {
     let subject = key().subject_hash(file.subject());
     store.erase(subject, [1; 16], "uid 0").await.unwrap();
     store.give_receipts().await.unwrap();
-    store.erasures(Some(subject)).await.unwrap();
+    store.erasures(Some(subject), 9).await.unwrap();
     store.generations(&[subject].into()).await.unwrap();
     site.commit(&file, Some(b"b")).await.unwrap_err();
     store.lift(subject, [2; 16], "uid 0").await.unwrap();
