@@ -3,7 +3,8 @@
 //! Two functions write versions, [`committer`] for those of this site and [`apply`] for those of others,
 //! both through `records::write` in one transaction each: lock the files in order, decide with
 //! [`bruri_domain::FileState`], take the numbers last. What phones had seen is kept beside ([`remembered`]),
-//! and so are the conflicts that versions open and end (`conflicts`). Nothing that decides correctness uses
+//! and so are the conflicts that versions open and end (`conflicts`). Records that concern no file go
+//! through `control`; what was erased is in `erasures`, and `erasing` carries it out. Nothing that decides correctness uses
 //! notifications, advisory locks, sequences, temporary tables, triggers, `xmin` or logical slots, so
 //! that any database with the Postgres protocol will do.
 
