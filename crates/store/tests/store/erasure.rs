@@ -367,3 +367,22 @@ async fn files_of_a_release_that_did_not_note_subjects_are_found_all_the_same(
     assert_eq!(number(&site.pool, "select count(*) from file").await, 0);
     site.close().await;
 }
+
+/// Law 7: the first backup of a file, and the erasure of its subject at the same moment.
+#[sqlx::test(migrator = "bruri_store::MIGRATOR")]
+async fn a_file_that_is_just_being_made_does_not_escape_its_erasure(
+    _: PgPoolOptions,
+    database: PgConnectOptions,
+) {
+    let (site, second) =
+        (Site::open("london", &database).await, Site::open("london", &database).await);
+    for extension in 1..=100 {
+        let file = file_of(extension);
+        let (put, ()) = tokio::join!(site.commit(&file, Some(b"words")), erase(&second, &file));
+        assert!(matches!(put, Ok(_) | Err(StoreError::Barred)), "{put:?}");
+    }
+    assert_eq!(number(&site.pool, "select count(*) from file").await, 0);
+    assert_eq!(number_of_payloads(&site).await, 0);
+    site.close().await;
+    second.close().await;
+}
