@@ -9,6 +9,7 @@
 mod broken_links;
 mod catch_up;
 mod conflicts;
+mod erasure;
 mod five_sites;
 mod kills;
 mod lag;

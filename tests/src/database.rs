@@ -112,6 +112,25 @@ impl Database {
             .collect()
     }
 
+    /// Rows of any table that hold one of these texts, as text or among bytes.
+    pub async fn rows_with(&self, texts: &[String]) -> anyhow::Result<Vec<String>> {
+        let tables = sqlx::query_scalar::<_, String>(
+            "select table_name::text from information_schema.tables
+              where table_schema = 'public'",
+        );
+        let mut found = Vec::new();
+        for table in tables.fetch_all(&self.pool).await.context("list the tables")? {
+            let rows = AssertSqlSafe(format!("select t::text from {table} t"));
+            let rows = sqlx::query_scalar::<_, String>(rows).fetch_all(&self.pool).await;
+            let holds = |row: &String| {
+                texts.iter().any(|text| row.contains(text) || row.contains(&hexadecimal(text)))
+            };
+            let rows = rows.with_context(|| format!("read table {table}"))?;
+            found.extend(rows.into_iter().filter(holds).map(|row| format!("{table} {row}")));
+        }
+        Ok(found)
+    }
+
     /// Sequences of the open `files` log after this one, in order: what a polling reader sees.
     pub async fn sequences_after(&self, sequence: i64) -> anyhow::Result<Vec<i64>> {
         let sequences = sqlx::query_scalar(
@@ -168,6 +187,12 @@ impl Database {
         let pool = PgPoolOptions::new().max_connections(2).connect_with(options).await;
         Ok(Self { pool: pool.context("connect to the database of a site")? })
     }
+}
+
+/// As Postgres prints bytes.
+fn hexadecimal(text: &str) -> String {
+    let halves = text.bytes().flat_map(|byte| [byte >> 4, byte & 15]);
+    halves.filter_map(|half| char::from_digit(half.into(), 16)).collect()
 }
 
 fn log_name(row: &PgRow) -> anyhow::Result<LogName> {

@@ -5,8 +5,8 @@ use clap_complete::Shell;
 
 use crate::{
     commands::{
-        conflict::ConflictCommand, history::HistoryCommand, phone::PhoneCommand, pki::PkiCommand,
-        site::SiteCommand,
+        conflict::ConflictCommand, erase::EraseArgs, history::HistoryCommand, phone::PhoneCommand,
+        pki::PkiCommand, site::SiteCommand,
     },
     connect::SiteAddress,
 };
@@ -49,6 +49,8 @@ pub(crate) enum Command {
     /// Look at conflicts, and choose what phones get
     #[command(subcommand)]
     Conflict(ConflictCommand),
+    /// Erase all that is known of an extension, at every site, for good
+    Erase(EraseArgs),
     /// Look at a site and its links
     #[command(subcommand)]
     Site(SiteCommand),
@@ -101,6 +103,22 @@ mod tests {
             let error = parse(&format!("bruri site status --site {address}")).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{address}");
             assert!(error.to_string().contains("expected unix:PATH, or a path"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_erasure_names_whom_or_what_else_to_do() {
+        for line in [
+            "bruri erase 299",
+            "bruri erase 299 --realm guests --yes",
+            "bruri erase lift 299",
+            "bruri erase status",
+            "bruri erase status 299 --realm guests",
+        ] {
+            assert!(parse(line).is_ok(), "{line}: {:?}", parse(line));
+        }
+        for line in ["bruri erase", "bruri erase lift", "bruri erase 299 status"] {
+            assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
         }
     }
 

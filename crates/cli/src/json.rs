@@ -1,8 +1,10 @@
 //! What programs read. Names of fields stay; new ones may come.
 
+use std::fmt::Write as _;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use bruri_wire::proto::{
-    conflict::v1 as conflict, history::v1 as history,
+    conflict::v1 as conflict, erasure::v1 as erasure, history::v1 as history,
     history::v1::version::Standing as WireStanding, site::v1 as site,
     site::v1::peer::State as WireState,
 };
@@ -54,6 +56,28 @@ pub(crate) struct Head {
     body_base64: Option<String>,
 }
 
+/// An erasure; `lifted_at` is null while it bars its subject.
+#[derive(Serialize)]
+pub(crate) struct Erasure {
+    id: String,
+    subject_hash: String,
+    generation: u64,
+    ordered_at: Option<String>,
+    operator: String,
+    lifted_at: Option<String>,
+    lifted_by: Option<String>,
+    receipts: Vec<Receipt>,
+    missing_sites: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Receipt {
+    site: String,
+    given_at: Option<String>,
+    versions: u64,
+    bodies: u64,
+}
+
 #[derive(Serialize)]
 struct Phone {
     address: String,
@@ -94,6 +118,14 @@ struct Peer {
     last_heard_at: Option<String>,
     last_error: Option<String>,
     release: Option<String>,
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing into a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 fn some(text: String) -> Option<String> {
@@ -158,6 +190,30 @@ impl From<conflict::Head> for Head {
             version: head.version.map(Version::from),
             body_base64: has_body.then(|| BASE64.encode(&head.body)),
         }
+    }
+}
+
+impl From<erasure::Erasure> for Erasure {
+    fn from(erasure: erasure::Erasure) -> Self {
+        Self {
+            id: hexadecimal(&erasure.id),
+            subject_hash: erasure.subject_hash,
+            generation: erasure.generation,
+            ordered_at: exact_time(erasure.ordered_at.as_ref()),
+            operator: erasure.operator,
+            lifted_at: exact_time(erasure.lifted_at.as_ref()),
+            lifted_by: some(erasure.lifted_by),
+            receipts: erasure.receipts.into_iter().map(Receipt::from).collect(),
+            missing_sites: erasure.missing_sites,
+        }
+    }
+}
+
+impl From<erasure::Receipt> for Receipt {
+    fn from(receipt: erasure::Receipt) -> Self {
+        let given_at = exact_time(receipt.given_at.as_ref());
+        let erasure::Receipt { site, versions, bodies, .. } = receipt;
+        Self { site, given_at, versions, bodies }
     }
 }
 

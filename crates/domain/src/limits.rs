@@ -28,6 +28,14 @@ pub const CONTEXT_LOGS_MAX: usize = 256;
 pub const CONTEXT_DOTS_MAX: usize = 4096;
 /// Logs that a site knows, of all sites and epochs.
 pub const LOGS_MAX: usize = 4096;
+/// Erasures of one subject that are not lifted: an operator is refused the next one, and a lift names no more.
+pub const BARS_MAX: usize = 1024;
+/// Records of a file that one statement erases, and files whose subjects one statement notes.
+pub const ERASED_RECORDS_MAX: u64 = 1024;
+/// Until a log is asked for again that shows an erasure which has not come yet, milliseconds.
+pub const ERASURE_WAIT_MILLIS: u64 = 500;
+/// Receipts that are given in a row.
+pub const RECEIPTS_MAX: u64 = 256;
 
 /// Records in one commit of the edge.
 pub const COMMIT_RECORDS_MAX: usize = 128;

@@ -60,10 +60,13 @@ impl FileName {
     }
 }
 
+fn extension_fits(text: &str) -> bool {
+    (1..=EXTENSION_DIGITS_MAX).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit())
+}
+
 fn split(canonical: &str) -> Option<(&str, &str)> {
     let (extension, tag) = canonical.strip_suffix(SUFFIX)?.split_once('_')?;
-    let extension_fits = (1..=EXTENSION_DIGITS_MAX).contains(&extension.len())
-        && extension.bytes().all(|b| b.is_ascii_digit());
+    let extension_fits = extension_fits(extension);
     let tag_fits = (1..=TAG_CHARS_MAX).contains(&tag.len())
         && tag.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
     (extension_fits && tag_fits).then_some((extension, tag))
@@ -208,6 +211,42 @@ pub enum Subject<'a> {
     },
 }
 
+/// Why a text names no subject.
+#[derive(Debug, Eq, PartialEq, thiserror::Error)]
+pub enum InvalidSubject {
+    /// Not the digits with which a user logs in.
+    #[error("an extension is 1 to {EXTENSION_DIGITS_MAX} digits")]
+    Extension,
+    /// Not a file, or one that goes with its extension.
+    #[error("name an extension, or a file that has none: {SHARED_9610}")]
+    File,
+}
+
+impl<'a> Subject<'a> {
+    /// All files of an extension.
+    ///
+    /// # Errors
+    /// [`InvalidSubject::Extension`] where it is none.
+    pub fn of_extension(realm: &'a RealmId, extension: &'a str) -> Result<Self, InvalidSubject> {
+        if extension_fits(extension) {
+            Ok(Self::Extension { realm, extension })
+        } else {
+            Err(InvalidSubject::Extension)
+        }
+    }
+
+    /// One file.
+    ///
+    /// # Errors
+    /// [`InvalidSubject::File`] where it has an extension: that is what is to be named.
+    pub fn of_file(file: &'a FileId) -> Result<Self, InvalidSubject> {
+        match file.subject() {
+            Subject::Extension { .. } => Err(InvalidSubject::File),
+            subject @ Subject::File { .. } => Ok(subject),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -277,6 +316,18 @@ mod tests {
         assert_eq!(one.subject(), other.subject());
         let shared = id("9610data.txt");
         assert!(matches!(shared.subject(), Subject::File { name: "9610data.txt", .. }));
+    }
+
+    #[test]
+    fn a_subject_is_named_by_its_extension_or_by_a_file_that_has_none() {
+        let realm = RealmId::built_in();
+        let id = |name| FileId { realm: realm.clone(), name: FileName::parse(name).unwrap() };
+        assert!(Subject::of_extension(&realm, "0299").is_ok());
+        for text in ["", "29a", "-1", " 299", "２９９", &"1".repeat(33)] {
+            assert_eq!(Subject::of_extension(&realm, text), Err(InvalidSubject::Extension));
+        }
+        assert!(Subject::of_file(&id("9610data.txt")).is_ok());
+        assert_eq!(Subject::of_file(&id("299_16xxdata.txt")), Err(InvalidSubject::File));
     }
 
     #[test]

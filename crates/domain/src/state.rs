@@ -97,9 +97,19 @@ impl FileState {
 
     /// Takes in an erasure by a writer that knew `generation`: nothing of it or before remains.
     pub fn erase(&mut self, generation: u64) {
-        if generation >= self.generation {
-            self.forget(generation.saturating_add(1));
+        self.raise_to(generation.saturating_add(1));
+    }
+
+    /// Forgets what is of an older generation than that of its subject.
+    pub fn raise_to(&mut self, generation: u64) {
+        if generation > self.generation {
+            self.forget(generation);
         }
+    }
+
+    /// Whether nothing was ever known of it in this generation.
+    pub fn is_blank(&self) -> bool {
+        self.heads.is_empty() && self.context.logs().next().is_none()
     }
 
     fn forget(&mut self, generation: u64) {

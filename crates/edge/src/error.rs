@@ -85,10 +85,13 @@ fn store_status(error: &StoreError) -> StatusCode {
         StoreError::UnknownFile(_)
         | StoreError::UnknownVersion { .. }
         | StoreError::UnknownConflict(_) => StatusCode::NOT_FOUND,
+        StoreError::Barred => StatusCode::FORBIDDEN,
         StoreError::Corrupt { .. }
         | StoreError::BodyGone(_)
         | StoreError::AmbiguousDot { .. }
         | StoreError::NoConflict(_)
+        | StoreError::TooManyErasures
+        | StoreError::NotBarred
         | StoreError::NoHead { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         StoreError::Busy
         | StoreError::BodyAbsent(_)
@@ -101,6 +104,7 @@ fn store_status(error: &StoreError) -> StatusCode {
         | StoreError::Compression(_)
         | StoreError::Database(_)
         | StoreError::CommitFailed
+        | StoreError::ErasedMeanwhile
         | StoreError::LookupFailed
         | StoreError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
     }
@@ -111,6 +115,9 @@ fn store_text(error: &StoreError) -> &'static str {
         return "the backup is known here, but its bytes have yet to arrive; try again";
     }
     match store_status(error) {
+        StatusCode::FORBIDDEN => {
+            "what was kept of this extension was erased; an administrator must let it in again"
+        }
         StatusCode::NOT_FOUND => "there is no backup of that name",
         StatusCode::INTERNAL_SERVER_ERROR => {
             "what is stored of this file is damaged; the administrator finds the cause in the log"

@@ -3,10 +3,10 @@
 use std::fmt::Display;
 
 use bruri_domain::{
-    DotRef, FileId, FileName, RealmId,
+    DeploymentKey, DotRef, FileId, FileName, Random, RealmId, Sha256, Subject,
     limits::{PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX},
 };
-use bruri_wire::proto::history::v1 as proto;
+use bruri_wire::proto::{erasure::v1 as erasure, history::v1 as proto};
 use tonic::Status;
 
 fn invalid(error: impl Display) -> Status {
@@ -16,11 +16,40 @@ fn invalid(error: impl Display) -> Status {
 /// A file that must be named; an empty realm is the one that is built in.
 pub(crate) fn file(id: Option<proto::FileId>) -> Result<FileId, Status> {
     let id = id.ok_or_else(|| invalid("no file is named"))?;
-    let realm = match id.realm.as_str() {
-        "" => RealmId::built_in(),
-        text => RealmId::parse(text).map_err(invalid)?,
-    };
+    let realm = realm_id(&id.realm)?;
     Ok(FileId { realm, name: FileName::parse(&id.name).map_err(invalid)? })
+}
+
+fn realm_id(text: &str) -> Result<RealmId, Status> {
+    if text.is_empty() { Ok(RealmId::built_in()) } else { RealmId::parse(text).map_err(invalid) }
+}
+
+/// Whom an erasure concerns, hidden.
+pub(crate) fn subject(
+    subject: Option<erasure::Subject>,
+    key: &DeploymentKey,
+) -> Result<Sha256, Status> {
+    use erasure::subject::Subject as Named;
+    let erasure::Subject { realm, subject } = subject.unwrap_or_default();
+    match subject.ok_or_else(|| invalid("nobody is named"))? {
+        Named::Extension(extension) => {
+            let realm = realm_id(&realm)?;
+            let subject = Subject::of_extension(&realm, &extension).map_err(invalid)?;
+            Ok(key.subject_hash(subject))
+        }
+        Named::FileName(name) => {
+            let file = file(Some(proto::FileId { realm, name }))?;
+            Ok(key.subject_hash(Subject::of_file(&file).map_err(invalid)?))
+        }
+    }
+}
+
+/// The random bits of a record; none where the site is to make them.
+pub(crate) fn random(id: &[u8]) -> Result<Option<Random>, Status> {
+    if id.is_empty() {
+        return Ok(None);
+    }
+    id.try_into().map(Some).map_err(|_| invalid("an id has 16 bytes"))
 }
 
 pub(crate) fn dot(text: &str) -> Result<DotRef, Status> {

@@ -1,10 +1,15 @@
 //! Answers, from what the store and the daemon know.
 
-use bruri_domain::{Author, Cursor, Dot, FileId, LogId};
-use bruri_store::{ConflictEntry, ConflictHead, FileEntry, Standing, Store, VersionEntry};
+use bruri_domain::{Author, Cursor, Dot, FileId, LogId, SiteName};
+use bruri_store::{
+    ConflictEntry, ConflictHead, ErasureEntry, FileEntry, ReceiptEntry, Standing, Store,
+    VersionEntry,
+};
 use bruri_wire::{
     Timestamp,
-    proto::{conflict::v1 as conflict, history::v1 as history, site::v1 as site},
+    proto::{
+        conflict::v1 as conflict, erasure::v1 as erasure, history::v1 as history, site::v1 as site,
+    },
 };
 
 use crate::{Ops, facts::Facts};
@@ -50,6 +55,30 @@ pub(crate) fn head(head: ConflictHead) -> conflict::Head {
         body_left_out: has_body && head.content.is_none(),
         body: head.content.map(Into::into).unwrap_or_default(),
         version: Some(version(head.version)),
+    }
+}
+
+pub(crate) fn erasure(entry: ErasureEntry) -> erasure::Erasure {
+    let (lifted_at, lifted_by) = entry.lifted.unzip();
+    erasure::Erasure {
+        id: entry.random.to_vec(),
+        subject_hash: entry.subject.to_string(),
+        generation: entry.generation,
+        ordered_at: Some(timestamp(entry.stamp_micros)),
+        operator: entry.operator,
+        lifted_at: lifted_at.map(timestamp),
+        lifted_by: lifted_by.unwrap_or_default(),
+        receipts: entry.receipts.iter().map(receipt).collect(),
+        missing_sites: entry.missing.iter().map(SiteName::to_string).collect(),
+    }
+}
+
+fn receipt(entry: &ReceiptEntry) -> erasure::Receipt {
+    erasure::Receipt {
+        site: entry.site.to_string(),
+        given_at: Some(timestamp(entry.stamp_micros)),
+        versions: entry.versions,
+        bodies: entry.bodies,
     }
 }
 

@@ -1,9 +1,9 @@
 //! `HistoryService`: which files there are, who backed up what and when; put an older version back.
 
 use bruri_wire::proto::history::v1::{
-    GetVersionRequest, GetVersionResponse, ListFilesRequest, ListFilesResponse,
-    ListVersionsRequest, ListVersionsResponse, RestoreVersionRequest, RestoreVersionResponse,
-    history_service_server::HistoryService,
+    DeleteFileRequest, DeleteFileResponse, GetVersionRequest, GetVersionResponse, ListFilesRequest,
+    ListFilesResponse, ListVersionsRequest, ListVersionsResponse, RestoreVersionRequest,
+    RestoreVersionResponse, history_service_server::HistoryService,
 };
 use tonic::{Request, Response, Status};
 
@@ -73,5 +73,18 @@ impl HistoryService for Ops {
 
         let version = Some(encode::version(restored.version));
         Ok(Response::new(RestoreVersionResponse { version, appended: restored.appended }))
+    }
+
+    async fn delete_file(
+        &self,
+        request: Request<DeleteFileRequest>,
+    ) -> Result<Response<DeleteFileResponse>, Status> {
+        let operator = operator(&request).await?;
+        let file = decode::file(request.into_inner().file)?;
+
+        let deletion = restore::delete(self, &file, operator).await.map_err(|e| status(&e))?;
+
+        let (appended, dot) = (deletion.is_some(), deletion.map(|dot| dot.to_string()));
+        Ok(Response::new(DeleteFileResponse { appended, dot: dot.unwrap_or_default() }))
     }
 }

@@ -1,7 +1,7 @@
 //! gRPC for operators: history, conflicts and the state of the site, with health and reflection.
 //!
 //! Each handler is three moves: decode the request, one call, encode the answer. Read in this order:
-//! [`Ops`] (what the services work with), `history`, `conflicts` and `site` (the handlers), `restore` and `facts`
+//! [`Ops`] (what the services work with), `history`, `conflicts`, `erasures` and `site` (the handlers), `restore` and `facts`
 //! (what they call), `decode` and `encode`, `status` (which code a failure is), `operator` (who asks),
 //! and for serving them `socket`, `connection`, `health` and `serve`.
 
@@ -9,6 +9,7 @@ mod conflicts;
 mod connection;
 mod decode;
 mod encode;
+mod erasures;
 mod error;
 mod facts;
 mod health;

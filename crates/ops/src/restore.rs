@@ -1,6 +1,6 @@
-//! Putting an older version back: a new version with the old body (law 2).
+//! Putting an older version back, or none: a new version with the old body, or a deletion (law 2).
 
-use bruri_domain::{Author, DotRef, FileId};
+use bruri_domain::{Author, Dot, DotRef, FileId};
 use bruri_store::{Backup, Outcome, StoreError, VersionEntry};
 
 use crate::Ops;
@@ -54,4 +54,23 @@ pub(crate) async fn restore(
         "an operator put a version back"
     );
     Ok(Restored { version, appended })
+}
+
+/// Appends a deletion that covers all that is known here; none where phones get nothing already.
+pub(crate) async fn delete(
+    ops: &Ops,
+    file: &FileId,
+    operator: String,
+) -> Result<Option<Dot>, StoreError> {
+    let author = Author::Operator { name: operator.clone(), restored: None };
+    let backup = Backup { file: file.clone(), content: None, author };
+    let committed = ops.commits.commit(&ops.store, backup).await?;
+    let deletion = committed.dot.filter(|_| committed.outcome == Outcome::Removed);
+    if let Some(deletion) = &deletion {
+        tracing::info!(
+            file.realm = %file.realm, file.name = %file.name, operator, version = %deletion,
+            "an operator deleted a file"
+        );
+    }
+    Ok(deletion)
 }

@@ -16,6 +16,9 @@ pub fn status(error: &StoreError) -> Status {
         StoreError::BodyGone(_)
         | StoreError::NoConflict(_)
         | StoreError::NoHead { .. }
+        | StoreError::Barred
+        | StoreError::NotBarred
+        | StoreError::TooManyErasures
         | StoreError::AnotherSite { .. }
         | StoreError::AnotherKey
         | StoreError::TooManyLogs(_)
@@ -36,6 +39,7 @@ pub fn status(error: &StoreError) -> Status {
         StoreError::Busy
         | StoreError::BodyAbsent(_)
         | StoreError::CommitFailed
+        | StoreError::ErasedMeanwhile
         | StoreError::LookupFailed
         | StoreError::Stopping => try_again(error),
     }

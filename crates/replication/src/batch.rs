@@ -8,6 +8,7 @@ use bruri_domain::{
 };
 use bruri_store::{Incoming, IncomingBatch};
 use bruri_wire::{
+    control::decode_control,
     proto::replication::v1 as proto,
     record::{InvalidRecord, RawRecord, decode_envelope, decode_version},
     replication::{InvalidMessage, chain, invalid},
@@ -144,7 +145,9 @@ fn record(
     let invalid = |problem| InvalidBatch::Record { sequence, problem };
     let wrong = |problem| InvalidBatch::Content { sequence, problem };
     let envelope = decode_envelope(&entry.envelope).map_err(invalid)?;
-    let payload = entry.payload.as_ref().ok_or(wrong(Problem::PayloadMissing))?;
+    let Some(payload) = &entry.payload else {
+        return erased(entry.envelope, envelope).ok_or(wrong(Problem::PayloadMissing));
+    };
     if payload.len() > PAYLOAD_BYTES_MAX {
         let (message, bytes_max) = ("payload", PAYLOAD_BYTES_MAX);
         return Err(invalid(InvalidRecord::TooLarge { message, bytes_max }));
@@ -158,10 +161,40 @@ fn record(
             fits(&envelope, &version, bodies, key).map_err(wrong)?;
             Some(version)
         }
-        RecordKind::Unknown(_) => None,
+        _ => None,
     };
+    let control = decode_control(&envelope, payload).map_err(invalid)?;
     let raw = RawRecord { envelope: entry.envelope, payload: entry.payload };
-    Ok(Incoming { raw, envelope, version })
+    Ok(Incoming { raw, envelope, version, control })
+}
+
+/// A record that lost its payload: it may be that an erasure took it, which [`unerased`] finds out.
+fn erased(bytes: Bytes, envelope: Envelope) -> Option<Incoming> {
+    let can_be = envelope.kind.is_version() && envelope.subject.is_some();
+    let raw = RawRecord { envelope: bytes, payload: None };
+    can_be.then_some(Incoming { raw, envelope, version: None, control: None })
+}
+
+/// The subjects of records without payload.
+pub(crate) fn subjects_without_payload(batch: &IncomingBatch) -> BTreeSet<Sha256> {
+    let without = batch.records.iter().filter(|record| record.raw.payload.is_none());
+    without.filter_map(|record| record.envelope.subject).collect()
+}
+
+/// The first record without payload that no erasure took, as far as is known here.
+pub(crate) fn unerased(
+    batch: &IncomingBatch,
+    generations: &BTreeMap<Sha256, u64>,
+) -> Option<InvalidBatch> {
+    let first = batch.from.sequence.saturating_add(1);
+    let mut numbered = (first..).zip(&batch.records);
+    numbered.find_map(|(sequence, record)| {
+        let subject = record.envelope.subject.and_then(|subject| generations.get(&subject));
+        let is_erased = subject.is_some_and(|known| record.envelope.generation < *known);
+        let problem = Problem::PayloadMissing;
+        let is_sound = record.raw.payload.is_some() || is_erased;
+        (!is_sound).then_some(InvalidBatch::Content { sequence, problem })
+    })
 }
 
 fn fits(

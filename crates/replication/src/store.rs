@@ -1,8 +1,8 @@
 //! What replication needs of a store, and how the engine's jobs are done by one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use bruri_domain::{Chain, Cursor, DeploymentKey, LogId};
+use bruri_domain::{Chain, Cursor, DeploymentKey, LogId, Sha256};
 use bruri_store::{ApplyError, IncomingBatch, Page, StoreError};
 use bruri_wire::proto::replication::v1 as proto;
 
@@ -43,6 +43,12 @@ pub trait Store: Send + Sync {
     /// Whether this site appends to a log.
     fn appends_to(&self, log: &LogId) -> bool;
 
+    /// The generations of those among these subjects that were erased, as far as is known here.
+    fn generations(
+        &self,
+        subjects: &BTreeSet<Sha256>,
+    ) -> impl Future<Output = Result<BTreeMap<Sha256, u64>, StoreError>> + Send;
+
     /// Applies a batch whole or not at all.
     fn apply(&self, batch: &IncomingBatch) -> impl Future<Output = Result<(), ApplyError>> + Send;
 }
@@ -70,6 +76,13 @@ impl Store for bruri_store::Store {
 
     fn appends_to(&self, log: &LogId) -> bool {
         bruri_store::Store::appends_to(self, log)
+    }
+
+    async fn generations(
+        &self,
+        subjects: &BTreeSet<Sha256>,
+    ) -> Result<BTreeMap<Sha256, u64>, StoreError> {
+        bruri_store::Store::generations(self, subjects).await
     }
 
     async fn apply(&self, batch: &IncomingBatch) -> Result<(), ApplyError> {
@@ -138,6 +151,14 @@ async fn apply<S: Store>(
 ) -> Result<Cursor, Unapplied> {
     let batch =
         batch::check(batch, from, key).map_err(|error| Unapplied::Invalid(error.to_string()))?;
+    let subjects = batch::subjects_without_payload(&batch);
+    if !subjects.is_empty() {
+        let known = store.generations(&subjects).await;
+        let known = known.map_err(|error| Unapplied::Store(failure(&error)))?;
+        if let Some(error) = batch::unerased(&batch, &known) {
+            return Err(Unapplied::Unerased(error.to_string()));
+        }
+    }
     match store.apply(&batch).await {
         Ok(()) => Ok(batch.to),
         Err(ApplyError::CursorMoved(_)) => Err(Unapplied::CursorMoved),

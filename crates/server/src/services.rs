@@ -127,7 +127,7 @@ pub(crate) struct Services {
 }
 
 impl Services {
-    /// Starts what works in the background: the committer, the readers, retention, and replication if there
+    /// Starts what works in the background: the committer, the readers, retention, receipts of erasures, and replication if there
     /// are certificates.
     pub(crate) async fn start(
         config: &Config,
@@ -157,6 +157,11 @@ impl Services {
         let (pruned, stop) = (store.clone(), tasks.stop());
         tasks.spawn("retention", async move {
             retention::run(pruned, stop).await;
+            Ok(())
+        });
+        let (erasing, stop) = (store.clone(), tasks.stop());
+        tasks.spawn("receipts", async move {
+            erasing.run_receipts(stop).await;
             Ok(())
         });
         let deployment = tls.as_ref().map(|tls| tls.ours().deployment.clone()).unwrap_or_default();

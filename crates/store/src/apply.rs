@@ -3,16 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bruri_domain::{
-    Applied, Chain, Cursor, Dot, Envelope, FileId, FileState, Sha256, Version,
+    Applied, Chain, Control, Cursor, Dot, Envelope, FileId, FileState, Sha256, Version,
     limits::COMMIT_TRIES_MAX,
 };
 use bruri_wire::record::RawRecord;
 use bytes::Bytes;
+use sqlx::PgConnection;
 
 use crate::{
     Store, StoreError,
     bodies::{Packed, pack},
-    files::{self, Locking, States},
+    control::{Applying, Effects, Place},
+    erasures,
+    files::{self, Locked, Locking, States},
     logs::{self, MovedCursor},
     metrics,
     noticed::Noticed,
@@ -44,6 +47,14 @@ pub struct Incoming {
     pub envelope: Envelope,
     /// The version that it carries; none for a kind that this release does not know.
     pub version: Option<Version>,
+    /// What it says that concerns no file; none for a version, and for a kind that this release does not know.
+    pub control: Option<Control>,
+}
+
+impl Incoming {
+    fn is_erasure(&self) -> bool {
+        matches!(self.control, Some(Control::Erasure(_)))
+    }
 }
 
 /// Why a batch was not applied; nothing of it was.
@@ -91,11 +102,15 @@ impl Store {
     async fn try_apply(&self, batch: &IncomingBatch, packed: &Bodies) -> Result<(), ApplyError> {
         let mut transaction = self.pool().begin().await.map_err(StoreError::from)?;
         let names: Vec<FileId> = files_of(batch).into_iter().collect();
-        let (mut states, _) = files::lock(&mut transaction, &Locking::of(&names, &names)).await?;
+        if batch.records.iter().any(Incoming::is_erasure) {
+            erasures::begin(&mut transaction).await?;
+        }
+        let locking = Locking::of(self.key(), &names, &names);
+        let mut locked = files::lock(&mut transaction, &locking).await?;
         let here = wanted::keep_present(&mut transaction, &batch.absent).await?;
         let absent: BTreeSet<Sha256> = batch.absent.difference(&here).copied().collect();
         let mut noticed = Noticed::default();
-        let records = merge(batch, &absent, &mut states, &mut noticed);
+        let records = merge(batch, &absent, &mut locked, &mut noticed);
         let moved = logs::move_cursor(&mut transaction, &batch.from, &batch.to).await?;
         let id = &batch.from.log.id;
         let MovedCursor { row: log, stays } =
@@ -103,16 +118,39 @@ impl Store {
         if stays.is_some_and(|stays| is_void(&records, stays)) {
             return Err(ApplyError::VoidBranch(id.clone()));
         }
-        let states = undamaged(states);
+        // What came of them was erased before it came.
+        files::remove(&mut transaction, &locked.blank()).await?;
+        let states = undamaged(locked.states);
         let bodies = still_named(packed, &records);
         let writing = Writing { log, records: &records, bodies: &bodies, states: &states };
         records::write(&mut transaction, &writing).await?;
         noticed.write(&mut transaction, self.inner.clock.now_micros()).await?;
         wanted::want(&mut transaction, log, &records, &states).await?;
+        let effects = self.apply_control(&mut transaction, log, batch).await?;
         transaction.commit().await.map_err(StoreError::from)?;
+        self.take_effect(effects);
         metrics::conflicts_opened(noticed.opened());
         self.inner.wakeups.wake();
         Ok(())
+    }
+
+    /// What concerns no file, in the order of the log.
+    async fn apply_control(
+        &self,
+        transaction: &mut PgConnection,
+        log: i32,
+        batch: &IncomingBatch,
+    ) -> Result<Effects, StoreError> {
+        let mut dot = Dot { log: batch.from.log.id.clone(), sequence: batch.from.sequence };
+        let mut effects = Effects::default();
+        for incoming in &batch.records {
+            dot.sequence = dot.sequence.saturating_add(1);
+            if let Some(control) = &incoming.control {
+                let at = Applying { store: self, place: Place { log, dot: &dot } };
+                at.apply(&mut *transaction, (&incoming.envelope, control), &mut effects).await?;
+            }
+        }
+        Ok(effects)
     }
 }
 
@@ -131,7 +169,7 @@ fn files_of(batch: &IncomingBatch) -> BTreeSet<FileId> {
 fn merge(
     batch: &IncomingBatch,
     absent: &BTreeSet<Sha256>,
-    states: &mut States,
+    locked: &mut Locked,
     noticed: &mut Noticed,
 ) -> Vec<NumberedRecord> {
     let (mut sequence, mut chain) = (batch.from.sequence, batch.from.chain);
@@ -141,8 +179,12 @@ fn merge(
         chain = chain.next(&incoming.raw.envelope);
         let dot = Dot { log: batch.from.log.id.clone(), sequence };
         let applied = incoming.version.as_ref().map_or(Applied::Superseded, |version| {
-            let state =
-                states.entry(version.file.clone()).or_insert_with(|| Ok(FileState::default()));
+            let floor = locked.erased.get(&version.file).map_or(0, |floor| floor.generation);
+            if incoming.envelope.generation < floor {
+                return Applied::Erased;
+            }
+            let state = locked.states.entry(version.file.clone());
+            let state = state.or_insert_with(|| Ok(FileState::default()));
             state.as_mut().map_or(Applied::Superseded, |state| {
                 noticed.apply(state, &dot, (incoming.envelope.generation, version))
             })

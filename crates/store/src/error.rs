@@ -1,6 +1,9 @@
 //! What can go wrong, by what the caller can do about it.
 
-use bruri_domain::{Dot, FileId, LogId, SiteName, limits::FORK_RECORDS_MAX};
+use bruri_domain::{
+    Dot, FileId, LogId, SiteName,
+    limits::{BARS_MAX, FORK_RECORDS_MAX},
+};
 
 /// Why the store could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +45,20 @@ pub enum StoreError {
     /// A head's body is not here; what is here must not be served for it.
     #[error("the body of {0} is not here yet: it is asked for at other sites")]
     BodyAbsent(Dot),
+    /// The subject was erased, and nobody has lifted that.
+    #[error(
+        "what was kept under that name was erased, and it is barred until an operator lifts it"
+    )]
+    Barred,
+    /// There is nothing to lift.
+    #[error("it is not barred: no erasure of it is known here that was not lifted")]
+    NotBarred,
+    /// An erasure came between two statements; tried again, this does not come up to callers.
+    #[error("it was erased meanwhile")]
+    ErasedMeanwhile,
+    /// A subject was erased over and over and never lifted.
+    #[error("{BARS_MAX} erasures of it are not lifted: lift them before another one")]
+    TooManyErasures,
     /// More waits already than this site works off.
     #[error("too many requests wait for the database")]
     Busy,
@@ -114,7 +131,9 @@ impl StoreError {
     /// which databases other than Postgres answer as a matter of course; or a body that was here when it was
     /// to be written, and that retention deleted before its record was.
     pub(crate) fn is_transient(&self) -> bool {
-        let Self::Database(sqlx::Error::Database(error)) = self else { return false };
+        let Self::Database(sqlx::Error::Database(error)) = self else {
+            return matches!(self, Self::ErasedMeanwhile);
+        };
         matches!(error.code().as_deref(), Some("40001" | "40P01"))
             || error.constraint() == Some("record_body")
     }

@@ -17,6 +17,8 @@ use sqlx::PgConnection;
 use crate::{
     Store, StoreError,
     columns::{Row, epoch_column, signed},
+    control::{Applying, Effects, Place},
+    erasures,
     files::{self, Locking},
     numbers::Given,
     rebuild,
@@ -58,20 +60,23 @@ impl Store {
         let mut transaction = self.pool().begin().await?;
         let branch = self.branch(&mut transaction, to).await?;
         let touched: Vec<FileId> = branch.files().into_iter().collect();
-        files::lock(&mut transaction, &Locking::of(&touched, &[])).await?;
+        erasures::begin(&mut transaction).await?;
+        let locked = files::lock(&mut transaction, &Locking::of(self.key(), &touched, &[])).await?;
         lock_unchanged(&mut transaction, &branch).await?;
         let is_own = to.log.id.site == *self.site();
+        let mut effects = Effects::default();
         let given = if is_own && !branch.records.is_empty() {
-            Some(self.append_again(&mut transaction, &branch).await?)
+            Some(self.append_again(&mut transaction, &branch, &mut effects).await?)
         } else {
             None
         };
         cut(&mut transaction, &branch, parting).await?;
-        rebuild::rebuild_locked(&mut transaction, &touched).await?;
+        rebuild::rebuild_locked(&mut transaction, &touched, &locked.erased).await?;
         // What is remembered names places in the void branch that are others' now.
         remembered::forget(&mut transaction, &touched).await?;
         transaction.commit().await?;
         self.inner.unwritten.forget(&touched);
+        self.take_effect(effects);
         if let Some(given) = given {
             self.numbered(given);
         }
@@ -116,6 +121,7 @@ impl Store {
         &self,
         transaction: &mut PgConnection,
         branch: &Branch,
+        effects: &mut Effects,
     ) -> Result<Given, StoreError> {
         let kind = branch.to.log.kind;
         let stamps = branch.records.iter().filter_map(|record| record.columns.as_ref());
@@ -137,11 +143,16 @@ impl Store {
             let (log, bodies) = (numbers.log.row, BTreeMap::new());
             let writing = Writing { log, records: &again, bodies: &bodies, states: &[] };
             records::write(&mut *transaction, &writing).await?;
+            for record in &again {
+                let dot = Dot { log: numbers.log.id.clone(), sequence: record.sequence };
+                let at = Applying { store: self, place: Place { log, dot: &dot } };
+                at.apply_raw(&mut *transaction, &record.raw, effects).await?;
+            }
         }
         Ok(numbers.given(kind, sequence, chain))
     }
 
-    /// A record that is no version of a file, or was erased, stays as it is: nothing in it can be read.
+    /// A record that is no version of a file, or was erased, stays as it is: no dot of the branch is in it.
     fn written_again(
         &self,
         void: &Void,

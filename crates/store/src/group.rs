@@ -14,7 +14,7 @@ use crate::{
     bodies::Packed,
     columns::signed,
     committer::{Committed, Outcome, Waiting},
-    files::{self, Locking, States},
+    files::{self, Locked, Locking},
     metrics,
     noticed::Noticed,
     numbers::{Given, Numbers},
@@ -75,12 +75,13 @@ impl Store {
         let mut transaction = self.pool().begin().await?;
         // The database is there, and no row of it is locked yet.
         self.inner.gate.pass().await;
-        let (mut states, mut known) = self.lock_files(&mut transaction, group).await?;
-        known.extend(unwritten);
-        let mut steps: Vec<Step> =
-            group.iter().map(|w| self.decide(w, states.remove(&w.backup.file), &known)).collect();
+        let mut locked = self.lock_files(&mut transaction, group).await?;
+        locked.known.extend(unwritten);
+        let blank = locked.blank();
+        let mut steps: Vec<Step> = group.iter().map(|w| self.decide(w, &mut locked)).collect();
         let written = self.write_drafts(&mut transaction, group, &mut steps).await?;
         confirm(&mut transaction, group, &steps).await?;
+        files::remove(&mut transaction, &refused(blank, group, &steps)).await?;
         transaction.commit().await?;
         if let Some((given, noticed)) = written {
             self.numbered(given);
@@ -104,7 +105,7 @@ impl Store {
         &self,
         transaction: &mut PgConnection,
         group: &[Waiting],
-    ) -> Result<(States, Known), StoreError> {
+    ) -> Result<Locked, StoreError> {
         // A file is only once in a group.
         let sorted: BTreeMap<&FileId, &Waiting> =
             group.iter().map(|waiting| (&waiting.backup.file, waiting)).collect();
@@ -112,24 +113,23 @@ impl Store {
         let phones: Vec<_> = sorted.values().map(|waiting| phone(waiting)).collect();
         let with_body = sorted.iter().filter(|(_, waiting)| waiting.body.is_some());
         let made: Vec<FileId> = with_body.map(|(file, _)| (*file).clone()).collect();
-        let expired_micros = self.expired_micros();
-        let locking = Locking { files: &files, phones: &phones, made: &made, expired_micros };
+        let (key, expired_micros) = (self.key(), self.expired_micros());
+        let locking = Locking { key, files: &files, phones: &phones, made: &made, expired_micros };
         files::lock(transaction, &locking).await
     }
 
     /// Decides under the file's lock what a backup comes to.
-    fn decide(
-        &self,
-        waiting: &Waiting,
-        state: Option<Result<FileState, StoreError>>,
-        known: &Known,
-    ) -> Step {
-        let state = match state.transpose() {
+    fn decide(&self, waiting: &Waiting, locked: &mut Locked) -> Step {
+        let file = &waiting.backup.file;
+        if waiting.body.is_some() && locked.erased.get(file).is_some_and(|floor| floor.barred) {
+            return Step::Answer(Err(StoreError::Barred));
+        }
+        let state = match locked.states.remove(file).transpose() {
             Ok(state) => state.unwrap_or_default(),
             Err(damaged) => return Step::Answer(Err(damaged)),
         };
         let writer = match waiting.backup.author {
-            Author::Phone(_) => Writer::Phone(known.get(&waiting.backup.file)),
+            Author::Phone(_) => Writer::Phone(locked.known.get(file)),
             _ => Writer::Operator,
         };
         let served = state.served();
@@ -207,6 +207,17 @@ impl Store {
         let given = numbers.given(LogKind::Files, numbered.sequence, numbered.chain);
         Ok(Some((given, numbered.noticed)))
     }
+}
+
+/// The blank rows among these of which no version was written.
+fn refused(blank: Vec<FileId>, group: &[Waiting], steps: &[Step]) -> Vec<FileId> {
+    let is_written = |file: &FileId| {
+        let mut written = group.iter().zip(steps).filter(
+            |(_, step)| matches!(step, Step::Answer(Ok(done)) if done.committed.dot.is_some()),
+        );
+        written.any(|(waiting, _)| waiting.backup.file == *file)
+    };
+    blank.into_iter().filter(|file| !is_written(file)).collect()
 }
 
 /// Who writes, where it is a phone.

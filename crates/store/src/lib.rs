@@ -3,7 +3,8 @@
 //! Two functions write versions, [`committer`] for those of this site and [`apply`] for those of others,
 //! both through `records::write` in one transaction each: lock the files in order, decide with
 //! [`bruri_domain::FileState`], take the numbers last. What phones had seen is kept beside ([`remembered`]),
-//! and so are the conflicts that versions open and end (`conflicts`). Nothing that decides correctness uses
+//! and so are the conflicts that versions open and end (`conflicts`). Records that concern no file go
+//! through `control`; what was erased is in `erasures`, and `erasing` carries it out. Nothing that decides correctness uses
 //! notifications, advisory locks, sequences, temporary tables, triggers, `xmin` or logical slots, so
 //! that any database with the Postgres protocol will do.
 
@@ -12,9 +13,12 @@ mod bodies;
 mod columns;
 pub mod committer;
 mod conflicts;
+mod control;
 mod counts;
 mod dropped;
 mod epochs;
+mod erasing;
+mod erasures;
 mod error;
 mod files;
 mod fork;
@@ -32,6 +36,7 @@ mod open;
 mod own;
 pub mod prune;
 mod rebuild;
+pub mod receipts;
 mod records;
 pub mod remembered;
 mod supply;
@@ -47,16 +52,19 @@ use std::sync::{
 
 use bruri_domain::{Clock, DeploymentKey, Issuer, SiteName, Stamp};
 use sqlx::PgPool;
+use tokio::sync::Notify;
 
 pub use apply::{ApplyError, Incoming, IncomingBatch};
 pub use committer::{Backup, Committed, Outcome};
 pub use conflicts::{ConflictEnd, ConflictEntry, ConflictHead, ConflictKey};
 pub use counts::Counts;
+pub use erasures::Ordered;
 pub use error::StoreError;
 pub use history::{FileEntry, Standing, VersionEntry};
 pub use lookup::{Found, Lookup, Served};
 pub use open::{MIGRATOR, Options, connect};
 pub use prune::{Pruned, Pruning};
+pub use receipts::{ErasureEntry, ReceiptEntry};
 pub use supply::Page;
 pub use unwritten::{Held, Mark};
 
@@ -77,6 +85,8 @@ struct Inner {
     gate: gate::Gate,
     wakeups: wakeups::Wakeups,
     unwritten: unwritten::Unwritten,
+    /// An erasure was carried out here: a receipt is due.
+    erased: Notify,
 }
 
 impl Store {

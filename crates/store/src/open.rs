@@ -9,7 +9,7 @@ use sqlx::{
 };
 
 use crate::{
-    Inner, Store, StoreError,
+    Inner, Store, StoreError, erasing,
     gate::Gate,
     own::{self, Own},
     unwritten::Unwritten,
@@ -112,6 +112,7 @@ impl Store {
         migrate(&pool).await?;
         claim(&pool, &options).await?;
         let (own, stamp_micros) = own::open(&pool, &options.site).await?;
+        erasing::fill_subjects(&pool, &options.key).await?;
         let issuer = Issuer::after(stamp_micros);
         let inner = Inner {
             pool,
@@ -124,6 +125,7 @@ impl Store {
             gate: Gate::new(),
             wakeups: Wakeups::new(),
             unwritten: Unwritten::default(),
+            erased: tokio::sync::Notify::new(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }

@@ -132,7 +132,8 @@ impl Store {
         }
         let mut transaction = self.pool().begin().await?;
         let files = std::slice::from_ref(file);
-        let state = files::lock(&mut transaction, &Locking::of(files, &[])).await?.0.remove(file);
+        let locking = Locking::of(self.key(), files, &[]);
+        let state = files::lock(&mut transaction, &locking).await?.states.remove(file);
         let Some(state) = state.transpose()? else { return Ok(0) };
         let Some(held_by) = held_by(&mut transaction, &state).await? else { return Ok(0) };
         let free: Vec<&Going<'_>> = going.iter().filter(|g| !held_by.holds(g.dot)).collect();

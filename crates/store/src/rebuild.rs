@@ -1,5 +1,7 @@
 //! A file's state made anew from its records.
 
+use std::collections::BTreeMap;
+
 use bruri_domain::{
     Dot, FileId, FileState, LogId, Sha256, SiteName,
     limits::{PAGE_RECORDS_MAX, REBUILD_FILES_MAX},
@@ -10,7 +12,7 @@ use sqlx::PgConnection;
 use crate::{
     Store, StoreError,
     columns::{self, Row, signed},
-    files::{self, Locking},
+    files::{self, Floor, Locking},
 };
 
 impl Store {
@@ -21,8 +23,10 @@ impl Store {
         let files = std::slice::from_ref(file);
         let is_known = !page(&mut transaction, files, None).await?.is_empty();
         let made = if is_known { files } else { &[] };
-        let stored = files::lock(&mut transaction, &Locking::of(files, made)).await?.0.remove(file);
-        let states = fold(&mut transaction, files).await?;
+        let locking = Locking::of(self.key(), files, made);
+        let mut locked = files::lock(&mut transaction, &locking).await?;
+        let stored = locked.states.remove(file);
+        let states = fold(&mut transaction, files, &locked.erased).await?;
         let state = states.first().map(|(_, state)| state);
         let differs = stored.is_some_and(|stored| stored.ok().as_ref() != state);
         if differs {
@@ -34,14 +38,20 @@ impl Store {
 }
 
 /// Makes the states of these files anew and writes them; their rows are locked, so that no record is
-/// added meanwhile.
+/// added meanwhile. Of those that were erased, rows that hold nothing are removed.
 pub(crate) async fn rebuild_locked(
     transaction: &mut PgConnection,
     files: &[FileId],
+    erased: &BTreeMap<FileId, Floor>,
 ) -> Result<(), StoreError> {
     for some in files.chunks(REBUILD_FILES_MAX) {
-        let states = fold(&mut *transaction, some).await?;
-        files::write(&mut *transaction, &states).await?;
+        let states = fold(&mut *transaction, some, erased).await?;
+        let gone =
+            |(file, state): &(FileId, _)| erased.contains_key(file) && FileState::is_blank(state);
+        let (gone, kept): (Vec<_>, Vec<_>) = states.into_iter().partition(gone);
+        let gone: Vec<FileId> = gone.into_iter().map(|(file, _)| file).collect();
+        files::remove(&mut *transaction, &gone).await?;
+        files::write(&mut *transaction, &kept).await?;
     }
     Ok(())
 }
@@ -50,9 +60,14 @@ pub(crate) async fn rebuild_locked(
 async fn fold(
     transaction: &mut PgConnection,
     files: &[FileId],
+    erased: &BTreeMap<FileId, Floor>,
 ) -> Result<Vec<(FileId, FileState)>, StoreError> {
-    let mut states: Vec<(FileId, FileState)> =
-        files.iter().map(|file| (file.clone(), FileState::default())).collect();
+    let at_floor = |file: &FileId| {
+        let mut state = FileState::default();
+        state.raise_to(erased.get(file).map_or(0, |floor| floor.generation));
+        (file.clone(), state)
+    };
+    let mut states: Vec<(FileId, FileState)> = files.iter().map(at_floor).collect();
     let mut last: Option<RecordRow> = None;
     loop {
         let rows = page(&mut *transaction, files, last.as_ref()).await?;

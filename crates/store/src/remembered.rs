@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use bruri_domain::{
-    FileId, Remembered,
+    DeploymentKey, FileId, Remembered,
     limits::{REMEMBERED_DAYS_MAX, REMEMBERED_GROUP_MAX, REMEMBERED_MAX, REMEMBERED_WAIT_MILLIS},
 };
 use bruri_wire::record::{decode_context, encode_context};
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Store, StoreError,
     columns::signed,
-    files,
+    erasures, files,
     unwritten::{Entry, Held, Mark},
 };
 
@@ -141,16 +141,23 @@ impl Store {
         }
     }
 
-    /// A row that says the same is left alone for a day, so that phones which only read write nothing.
+    /// A row that says the same is left alone for a day, so that phones which only read write nothing. Nothing
+    /// is written of a subject that was erased since, or is barred: its name would come back.
     async fn upsert(&self, entries: &[Entry]) -> Result<(), StoreError> {
-        let columns = Columns::of(entries);
+        let columns = Columns::of(entries, self.key());
+        let mut transaction = self.pool().begin().await?;
+        erasures::hold_off(&mut transaction).await?;
         sqlx::query!(
             r#"insert into remembered (realm, name, phone, generation, context, noted_micros)
-             select wanted.*
+             select wanted.realm, wanted.name, wanted.phone, wanted.generation, wanted.context,
+                    wanted.noted_micros
                from unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bytea[],
-                           $6::bigint[])
-                    as wanted (realm, name, phone, generation, context, noted_micros)
-              where not exists (select from remembered r
+                           $6::bigint[], $8::bytea[])
+                    as wanted (realm, name, phone, generation, context, noted_micros, subject)
+              where not exists (select from erased e
+                                 where e.subject = wanted.subject
+                                   and (e.barred or wanted.generation < e.generation))
+                and not exists (select from remembered r
                                  where r.realm = wanted.realm and r.name = wanted.name
                                    and r.phone = wanted.phone
                                    and r.generation is not distinct from wanted.generation
@@ -167,9 +174,11 @@ impl Store {
             &columns.contexts as _,
             &columns.times,
             signed(DAY_MICROS),
+            &columns.subjects as _,
         )
-        .execute(self.pool())
+        .execute(&mut *transaction)
         .await?;
+        transaction.commit().await?;
         Ok(())
     }
 
@@ -242,10 +251,11 @@ struct Columns<'a> {
     generations: Vec<Option<i64>>,
     contexts: Vec<Option<Vec<u8>>>,
     times: Vec<i64>,
+    subjects: Vec<Vec<u8>>,
 }
 
 impl<'a> Columns<'a> {
-    fn of(entries: &'a [Entry]) -> Self {
+    fn of(entries: &'a [Entry], key: &DeploymentKey) -> Self {
         let mut columns = Self::default();
         for entry in entries {
             let (generation, context) = match &entry.remembered {
@@ -260,6 +270,8 @@ impl<'a> Columns<'a> {
             columns.generations.push(generation);
             columns.contexts.push(context);
             columns.times.push(signed(entry.noted_micros));
+            let subject = key.subject_hash(entry.mark.file.subject());
+            columns.subjects.push(subject.as_bytes().to_vec());
         }
         columns
     }

@@ -211,7 +211,7 @@ impl Store {
             return Ok(false);
         }
         let wanting: Vec<FileId> = wanting.into_iter().collect();
-        files::lock(&mut transaction, &Locking::of(&wanting, &[])).await?;
+        files::lock(&mut transaction, &Locking::of(self.key(), &wanting, &[])).await?;
         fill(&mut transaction, &[sha256.as_bytes()], packed).await?;
         transaction.commit().await?;
         Ok(true)

@@ -2,6 +2,7 @@
 //!
 //! [`proto`] is what proto/ says, in Rust; nobody else sees prost. The other modules are written by hand.
 
+pub mod control;
 pub mod record;
 pub mod replication;
 
@@ -26,6 +27,11 @@ pub mod proto {
     pub mod conflict {
         pub mod v1 {
             include!("generated/bruri.conflict.v1.rs");
+        }
+    }
+    pub mod erasure {
+        pub mod v1 {
+            include!("generated/bruri.erasure.v1.rs");
         }
     }
     pub mod history {

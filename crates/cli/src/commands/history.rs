@@ -16,8 +16,9 @@ use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use bruri_wire::{
     limits::{CLI_ROWS_DEFAULT, CLI_ROWS_MAX, PAGE_ROWS_MAX},
     proto::history::v1::{
-        File, FileId, GetVersionRequest, GetVersionResponse, ListFilesRequest, ListVersionsRequest,
-        RestoreVersionRequest, Version, history_service_client::HistoryServiceClient,
+        DeleteFileRequest, File, FileId, GetVersionRequest, GetVersionResponse, ListFilesRequest,
+        ListVersionsRequest, RestoreVersionRequest, Version,
+        history_service_client::HistoryServiceClient,
     },
 };
 use clap::{Args, Subcommand};
@@ -72,6 +73,11 @@ pub(crate) enum HistoryCommand {
         file: FileArg,
         /// The version to put back, e.g. `london/9f3a61c2d04b77e1/118`; part of the epoch will do
         dot: String,
+    },
+    /// Delete a file: phones get nothing, its versions are kept and can be put back
+    Delete {
+        /// The file, e.g. `299_16xxdata.txt`; REALM/NAME in another realm than `default`
+        file: FileArg,
     },
 }
 
@@ -130,6 +136,7 @@ pub(crate) async fn run(
         HistoryCommand::Get { version, out } => get(client, version, out, output).await,
         HistoryCommand::Show { version } => show(client, version, output).await,
         HistoryCommand::Restore { file, dot } => restore(client, file, dot, output).await,
+        HistoryCommand::Delete { file } => delete(client, file, output).await,
     }
 }
 
@@ -297,4 +304,14 @@ async fn restore(
         return output.json(&json!({ "appended": answer.appended, "version": version }));
     }
     output.text(&tables::restored(&file.0, &version, answer.appended))
+}
+
+async fn delete(mut client: Client, file: &FileArg, output: &mut Output<'_>) -> anyhow::Result<()> {
+    let request = DeleteFileRequest { file: Some(file.0.clone()) };
+    let answer = client.delete_file(request).await.map_err(Failure::from)?.into_inner();
+    if output.json {
+        let dot = answer.appended.then_some(answer.dot);
+        return output.json(&json!({ "appended": answer.appended, "dot": dot }));
+    }
+    output.text(&tables::deleted(&file.0, &answer))
 }

@@ -137,3 +137,30 @@ async fn a_restore_tells_what_came_of_it() {
     assert_eq!(told["appended"], true);
     assert_eq!(told["version"]["restored_dot"], "london/9f3a61c2d04b77e1/1");
 }
+
+#[tokio::test]
+async fn a_deletion_tells_that_the_versions_stay() {
+    let site = Site::with_files(1);
+    assert_eq!(
+        site.works(&["history", "delete", FILE]).await,
+        "0000_16xxdata.txt: phones get nothing from now on, as london/9f3a61c2d04b77e1/3; its \
+         versions are kept\n"
+    );
+    let told = site.json(&["history", "delete", FILE]).await;
+    assert_eq!(
+        (&told["appended"], &told["dot"]),
+        (&json!(true), &json!("london/9f3a61c2d04b77e1/3"))
+    );
+}
+
+#[tokio::test]
+async fn nothing_is_erased_without_a_yes() {
+    let site = Site::with_files(1);
+    let output = site.bruri(&["erase", "299"]).await;
+    assert_eq!(output.status.code(), Some(2));
+    let told = text(&output.stderr);
+    assert!(
+        told.contains("every version of 299 at every site") && told.contains("--yes"),
+        "{told}"
+    );
+}

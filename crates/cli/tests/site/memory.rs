@@ -6,9 +6,9 @@ use bruri_wire::{
     Timestamp,
     proto::{
         history::v1::{
-            File, FileId, GetVersionRequest, GetVersionResponse, ListFilesRequest,
-            ListFilesResponse, ListVersionsRequest, ListVersionsResponse, RestoreVersionRequest,
-            RestoreVersionResponse, Version,
+            DeleteFileRequest, DeleteFileResponse, File, FileId, GetVersionRequest,
+            GetVersionResponse, ListFilesRequest, ListFilesResponse, ListVersionsRequest,
+            ListVersionsResponse, RestoreVersionRequest, RestoreVersionResponse, Version,
             history_service_server::{HistoryService, HistoryServiceServer},
             version::Standing,
         },
@@ -168,6 +168,15 @@ impl HistoryService for Memory {
         let sequence = if appended { 3 } else { 2 };
         let version = Some(Version { restored_dot, ..version(sequence) });
         Ok(Response::new(RestoreVersionResponse { version, appended }))
+    }
+
+    async fn delete_file(
+        &self,
+        request: Request<DeleteFileRequest>,
+    ) -> Result<Response<DeleteFileResponse>, Status> {
+        known(request.into_inner().file)?;
+        let dot = "london/9f3a61c2d04b77e1/3".to_owned();
+        Ok(Response::new(DeleteFileResponse { appended: true, dot }))
     }
 }
 

@@ -31,6 +31,7 @@ impl Clock for Noon {
 pub(crate) struct Site {
     pub(crate) address: SocketAddr,
     pub(crate) pool: PgPool,
+    pub(crate) store: Store,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -56,10 +57,10 @@ impl Site {
         background.spawn(reader.run());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let edge = Edge::new(store, commits, lookup, limits);
+        let edge = Edge::new(store.clone(), commits, lookup, limits);
         tasks.spawn(serve(listener, edge, stop.clone()));
         tasks.close();
-        Self { address, pool, stop, tasks }
+        Self { address, pool, store, stop, tasks }
     }
 
     pub(crate) async fn connect(&self) -> Client {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bruri_domain::{RealmId, Subject};
 use sqlx::PgPool;
 
 use crate::kit::{BODY, PATIENCE, Site, put};
@@ -29,6 +30,24 @@ async fn a_removed_file_is_not_found_until_it_is_backed_up_again(pool: PgPool) {
     assert_eq!(site.ask(remove).await.status, 404);
     assert_eq!(site.put("/1_16xxdata.txt", BODY).await, 201);
     assert_eq!(site.records().await, 3);
+}
+
+#[sqlx::test(migrator = "bruri_store::MIGRATOR")]
+async fn of_what_was_erased_a_phone_gets_nothing_and_may_not_back_it_up_until_it_is_lifted(
+    pool: PgPool,
+) {
+    let site = Site::start(pool).await;
+    site.put("/1_16xxdata.txt", BODY).await;
+    let realm = RealmId::built_in();
+    let subject = Subject::of_extension(&realm, "1").unwrap();
+    let subject = site.store.key().subject_hash(subject);
+    site.store.erase(subject, [1; 16], "uid 0").await.unwrap();
+    assert_eq!(site.get("/1_16xxdata.txt").await.status, 404);
+    assert_eq!(site.put("/1_16xxdata.txt", BODY).await, 403);
+    assert_eq!(site.put("/1_96xxdata.txt", BODY).await, 403);
+    assert_eq!(site.put("/2_16xxdata.txt", BODY).await, 201);
+    site.store.lift(subject, [2; 16], "uid 0").await.unwrap();
+    assert_eq!(site.put("/1_16xxdata.txt", BODY).await, 201);
 }
 
 #[sqlx::test(migrator = "bruri_store::MIGRATOR")]

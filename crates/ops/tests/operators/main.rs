@@ -7,6 +7,7 @@
 )]
 
 mod conflicts;
+mod erasures;
 mod files;
 mod kit;
 mod restore;

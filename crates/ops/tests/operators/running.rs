@@ -45,6 +45,7 @@ async fn health_follows_readiness(pool: PgPool) {
         "",
         "bruri.history.v1.HistoryService",
         "bruri.conflict.v1.ConflictService",
+        "bruri.erasure.v1.ErasureService",
         "bruri.site.v1.SiteService",
     ] {
         let request = HealthCheckRequest { service: service.to_owned() };
@@ -85,6 +86,7 @@ async fn reflection_tells_of_the_services_that_are_here(pool: PgPool) {
         [
             "bruri.history.v1.HistoryService",
             "bruri.conflict.v1.ConflictService",
+            "bruri.erasure.v1.ErasureService",
             "bruri.site.v1.SiteService",
             "grpc.health.v1.Health"
         ]

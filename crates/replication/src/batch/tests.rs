@@ -127,7 +127,8 @@ fn a_chain_must_be_that_of_the_envelopes() {
 fn a_record_must_hold_what_its_envelope_says() {
     let honest = version(Some(b"a"));
     let payload = encode_version(&honest, 0, &key()).payload.unwrap();
-    let missing = RawRecord { payload: None, ..backup(b"a") };
+    let missing = record_of(RecordKind::Unknown(9), b"later");
+    let missing = RawRecord { payload: None, ..missing };
     let swapped = RawRecord { payload: backup(b"b").payload, ..backup(b"a") };
     let foreign = encode_version(&honest, 0, &DeploymentKey::new([8; 32]));
     let unreadable = record_of(RecordKind::Backup, &[0xff; 9]);
@@ -191,4 +192,27 @@ fn a_body_that_came_is_not_absent_and_one_that_nobody_names_is_passed_over() {
     assert!(check(named.clone(), &beginning(), &key()).unwrap().absent.is_empty());
     named.absent_bodies[0] = vec![0; 32];
     assert!(check(named, &beginning(), &key()).unwrap().absent.is_empty());
+}
+
+#[test]
+fn a_record_without_payload_is_believed_only_under_an_erasure_that_is_known_here() {
+    let bare = RawRecord { payload: None, ..backup(b"a") };
+    let records = [deletion_under(1), bare];
+    let checked = check(batch(&beginning(), &records, &[]), &beginning(), &key()).unwrap();
+    let subjects = subjects_without_payload(&checked);
+    let subject = key().subject_hash(version(None).file.subject());
+    assert_eq!(subjects, BTreeSet::from([subject]));
+    let refused = |generations: &[(Sha256, u64)]| {
+        let known = generations.iter().copied().collect();
+        unerased(&checked, &known).map(|error| error.to_string())
+    };
+    let why = "record 2: the payload is missing, and no erasure is known here that took it";
+    assert_eq!(refused(&[]).as_deref(), Some(why));
+    assert_eq!(refused(&[(subject, 0)]).as_deref(), Some(why), "nothing is older");
+    assert_eq!(refused(&[(Sha256([0; 32]), 1)]).as_deref(), Some(why), "of another subject");
+    assert_eq!(refused(&[(subject, 1)]), None);
+}
+
+fn deletion_under(generation: u64) -> RawRecord {
+    encode_version(&version(None), generation, &key())
 }

@@ -1,13 +1,22 @@
 //! Batches on their way into the store: one of a log at a time, in order.
 
-use bruri_domain::{Cursor, LogId, limits::APPLIES_MAX};
+use std::time::Duration;
+
+use bruri_domain::{
+    Cursor, LogId,
+    limits::{APPLIES_MAX, ERASURE_WAIT_MILLIS},
+};
 
 use super::{
     Engine, RETRY,
+    consume::BARRED,
     io::{Effect, Job, Unapplied},
     logs::Queued,
 };
 use crate::metrics;
+
+/// How long the control log of an erasure may be behind the file log that shows it.
+const ERASURE_WAIT: Duration = Duration::from_millis(ERASURE_WAIT_MILLIS);
 
 impl Engine {
     /// Hands batches to the store, one of a log at a time.
@@ -82,6 +91,7 @@ impl Engine {
                 }
             }
             Err(Unapplied::Invalid(text)) => self.refuse_batch(log, text),
+            Err(Unapplied::Unerased(text)) => self.await_erasure(log, text),
         }
     }
 
@@ -92,6 +102,16 @@ impl Engine {
         tracing::error!(peer = %queued.peer, %log, error = text,
             "a peer's batch is refused; its log waits for a while");
         self.grant(queued.subscription, queued.bytes);
-        self.bar(queued.link, log, text);
+        self.bar(queued.link, log, text, BARRED);
+    }
+
+    /// A supplier has heard of an erasure that has not come here yet. The log is asked for elsewhere, where it may
+    /// be whole; soon after, when the erasure may have come, from there again.
+    fn await_erasure(&mut self, log: &LogId, text: String) {
+        let queued = self.logs.get_mut(log).and_then(|state| state.arrived.pop());
+        let Some(queued) = queued else { return };
+        tracing::info!(peer = %queued.peer, %log, text, "a log waits for an erasure");
+        self.grant(queued.subscription, queued.bytes);
+        self.bar(queued.link, log, text, ERASURE_WAIT);
     }
 }

@@ -22,7 +22,7 @@ use super::{
 use crate::batch::credit_bytes;
 
 /// How long no more of a log is taken from a peer that sent what is wrong, or refused it.
-const BARRED: Duration = Duration::from_millis(REFUSED_RECONNECT_MILLIS_MAX);
+pub(super) const BARRED: Duration = Duration::from_millis(REFUSED_RECONNECT_MILLIS_MAX);
 
 impl Engine {
     pub(super) fn dial(&mut self) {
@@ -260,7 +260,7 @@ impl Engine {
                 self.settle_fork(id, log, text);
             }
             _ => {
-                if self.bar(id, &log, text.clone()) {
+                if self.bar(id, &log, text.clone(), BARRED) {
                     tracing::error!(%log, text, "a peer cannot supply a log");
                 }
             }
@@ -269,8 +269,8 @@ impl Engine {
     }
 
     /// Takes no more of a log from a peer for a while; `false` where that is so already.
-    pub(super) fn bar(&mut self, id: LinkId, log: &LogId, reason: String) -> bool {
-        let until = self.time.now.saturating_add(BARRED);
+    pub(super) fn bar(&mut self, id: LinkId, log: &LogId, reason: String, wait: Duration) -> bool {
+        let until = self.time.now.saturating_add(wait);
         let Some(state) = self.logs.get_mut(log) else { return false };
         let Some(offer) = state.offers.get_mut(&id).filter(|o| o.barred.is_none()) else {
             return false;

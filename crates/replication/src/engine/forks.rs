@@ -6,6 +6,7 @@ use bruri_domain::{Chain, Cursor, LogId};
 
 use super::{
     Engine,
+    consume::BARRED,
     io::{Effect, Failure, Job, LinkId, Moment},
 };
 
@@ -62,7 +63,7 @@ impl Engine {
         if let Some(state) = self.logs.get_mut(&log) {
             state.parted = None;
         }
-        self.bar(id, &log, text);
+        self.bar(id, &log, text, BARRED);
         if let Entry::Vacant(fork) = self.forks.entry(log.clone()) {
             fork.insert(Fork { link: id, retry_at: None, error: String::new() });
             self.effects.push(Effect::Settle { link: id, log });

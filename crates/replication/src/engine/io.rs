@@ -323,6 +323,8 @@ pub struct Failure {
 pub enum Unapplied {
     /// It is wrong.
     Invalid(String),
+    /// It lacks payloads, and no erasure that took them is known here yet.
+    Unerased(String),
     /// Somebody else moved the cursor.
     CursorMoved,
     /// The store did not do it.

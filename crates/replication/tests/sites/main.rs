@@ -9,6 +9,7 @@
 
 mod catch_up;
 mod credit;
+mod erased;
 mod forged;
 mod kit;
 mod level;

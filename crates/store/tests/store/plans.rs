@@ -12,7 +12,7 @@ use bytes::Bytes;
 use crate::kit::{FIRST_MICROS, NOTHING, Origin, Site, file_of, key};
 
 /// Statements that are meant to read a whole table, by how they begin.
-const WHOLE: [&str; 9] = [
+const WHOLE: [&str; 12] = [
     "select site, epoch, kind,",
     "select sum(sequence)",
     "select count(*) as \"count!\" from log",
@@ -23,6 +23,10 @@ const WHOLE: [&str; 9] = [
     // As much of them as the limit says.
     "select sha256 from dropped_body",
     "with chosen as",
+    "select distinct site from log",
+    // A row for each job, and for each erasure or those of them that are due: not for each phone.
+    "update job set after_realm",
+    "select subject, random",
 ];
 
 /// Everything that a store can be asked, over one connection.
@@ -56,6 +60,19 @@ async fn ask_everything(site: &Site) {
     }
     ask_of_retention(site, &mut tokyo).await;
     ask_of_conflicts(site).await;
+    ask_of_erasures(site).await;
+}
+
+async fn ask_of_erasures(site: &Site) {
+    let (store, file) = (&site.store, file_of(3));
+    site.put(&file, "a").await;
+    let subject = key().subject_hash(file.subject());
+    store.erase(subject, [1; 16], "uid 0").await.unwrap();
+    store.give_receipts().await.unwrap();
+    store.erasures(Some(subject), 9).await.unwrap();
+    store.generations(&[subject].into()).await.unwrap();
+    site.commit(&file, Some(b"b")).await.unwrap_err();
+    store.lift(subject, [2; 16], "uid 0").await.unwrap();
 }
 
 async fn ask_of_conflicts(site: &Site) {

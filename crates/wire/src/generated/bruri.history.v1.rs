@@ -187,6 +187,22 @@ pub struct RestoreVersionResponse {
     #[prost(bool, tag = "2")]
     pub appended: bool,
 }
+/// DeleteFileRequest names a file.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteFileRequest {
+    #[prost(message, optional, tag = "1")]
+    pub file: ::core::option::Option<FileId>,
+}
+/// DeleteFileResponse tells what was done.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteFileResponse {
+    /// False where phones got nothing already: nothing was appended.
+    #[prost(bool, tag = "1")]
+    pub appended: bool,
+    /// The dot of the deletion; empty where nothing was appended.
+    #[prost(string, tag = "2")]
+    pub dot: ::prost::alloc::string::String,
+}
 /// Generated client implementations.
 pub mod history_service_client {
     #![allow(
@@ -388,6 +404,34 @@ pub mod history_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// DeleteFile appends a deletion that covers every version known here: phones get 404. The versions are kept, and
+        /// any of them can be put back; what is to be gone for good is erased.
+        pub async fn delete_file(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DeleteFileRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DeleteFileResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/bruri.history.v1.HistoryService/DeleteFile",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("bruri.history.v1.HistoryService", "DeleteFile"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -436,6 +480,15 @@ pub mod history_service_server {
             request: tonic::Request<super::RestoreVersionRequest>,
         ) -> std::result::Result<
             tonic::Response<super::RestoreVersionResponse>,
+            tonic::Status,
+        >;
+        /// DeleteFile appends a deletion that covers every version known here: phones get 404. The versions are kept, and
+        /// any of them can be put back; what is to be gone for good is erased.
+        async fn delete_file(
+            &self,
+            request: tonic::Request<super::DeleteFileRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DeleteFileResponse>,
             tonic::Status,
         >;
     }
@@ -682,6 +735,51 @@ pub mod history_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RestoreVersionSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/bruri.history.v1.HistoryService/DeleteFile" => {
+                    #[allow(non_camel_case_types)]
+                    struct DeleteFileSvc<T: HistoryService>(pub Arc<T>);
+                    impl<
+                        T: HistoryService,
+                    > tonic::server::UnaryService<super::DeleteFileRequest>
+                    for DeleteFileSvc<T> {
+                        type Response = super::DeleteFileResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DeleteFileRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as HistoryService>::delete_file(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DeleteFileSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -111,8 +111,8 @@ fn a_reserved_number_that_is_used_again_is_found() {
 fn an_enum_value_that_is_gone_renamed_or_renumbered_is_found() {
     let changes: [fn(&mut Vec<EnumValueDescriptorProto>); 3] = [
         |values| values.retain(|value| value.number() != 2),
-        |values| values.last_mut().unwrap().name = Some("RECORD_KIND_GONE".into()),
-        |values| values.last_mut().unwrap().number = Some(7),
+        |values| values[2].name = Some("RECORD_KIND_GONE".into()),
+        |values| values[2].number = Some(77),
     ];
     for change in changes {
         let found = breaks_after(|set| change(&mut enumeration(set, RECORD, "RecordKind").value));

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use bruri_wire::{
     limits::CLI_SHOWN_BYTES_MAX,
-    proto::history::v1::{File, FileId, Version},
+    proto::history::v1::{DeleteFileResponse, File, FileId, Version},
 };
 
 use crate::{
@@ -119,6 +119,16 @@ pub(super) fn restored(file: &FileId, version: &Version, appended: bool) -> Stri
         format!("{file}: {} is back, as {dot}\n", plain(&version.restored_dot))
     } else {
         format!("{file}: phones get that already, as {dot}; nothing was changed\n")
+    }
+}
+
+/// What a deletion came to.
+pub(super) fn deleted(file: &FileId, answer: &DeleteFileResponse) -> String {
+    let (file, dot) = (plain(&file_name(file)), plain(&answer.dot));
+    if answer.appended {
+        format!("{file}: phones get nothing from now on, as {dot}; its versions are kept\n")
+    } else {
+        format!("{file}: phones get nothing already; nothing was changed\n")
     }
 }
 

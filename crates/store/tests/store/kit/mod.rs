@@ -8,10 +8,10 @@ mod site;
 mod tables;
 
 pub(crate) use origin::{Origin, version_of};
-pub(crate) use replicate::{next_batch, pull, pull_own};
+pub(crate) use replicate::{next_batch, pull, pull_log, pull_own};
 pub(crate) use retention::{NOTHING, prune_all, pruning};
 pub(crate) use site::{FIRST_MICROS, Hand, Site, key, mark_of, phone};
-pub(crate) use tables::{Waiting, dump, number, until, verify_logs};
+pub(crate) use tables::{Waiting, dump, found_in, number, until, verify_logs};
 
 use bruri_domain::{FileId, FileName, RealmId, Sha256};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};

@@ -22,6 +22,30 @@ pub(crate) async fn dump(pool: &PgPool) -> Vec<String> {
     rows
 }
 
+/// The rows of any table that hold one of these texts, as text or among bytes.
+pub(crate) async fn found_in(pool: &PgPool, texts: &[String]) -> Vec<String> {
+    let tables = sqlx::query_scalar::<_, String>(
+        "select table_name::text from information_schema.tables where table_schema = 'public'",
+    );
+    let mut found = Vec::new();
+    for table in tables.fetch_all(pool).await.unwrap() {
+        let query = AssertSqlSafe(format!("select t::text from {table} t"));
+        let rows = sqlx::query_scalar::<_, String>(query).fetch_all(pool).await.unwrap();
+        let holds =
+            |row: &String| texts.iter().any(|text| row.contains(text) || row.contains(&hex(text)));
+        found.extend(rows.into_iter().filter(holds).map(|row| format!("{table} {row}")));
+    }
+    found
+}
+
+fn hex(text: &str) -> String {
+    text.bytes().flat_map(|byte| [byte >> 4, byte & 15]).map(digit).collect()
+}
+
+fn digit(half: u8) -> char {
+    char::from_digit(half.into(), 16).unwrap()
+}
+
 /// Checks law 3 over every log that the site knows: no gap, every record's chain follows from the one
 /// before and its envelope, and the log's row is at the last. Returns the number of records.
 pub(crate) async fn verify_logs(store: &Store, pool: &PgPool) -> u64 {
