@@ -135,6 +135,8 @@ pub const CERTIFICATE_REQUEST_BYTES_MAX: usize = 16 * 1024;
 pub const JOIN_MESSAGE_BYTES_MAX: usize = 512 * 1024;
 /// Connections of sites that join at a time; they hold no certificate yet.
 pub const JOIN_CONNECTIONS_MAX: usize = 8;
+/// Seconds after a start for which members are not dialled that a configured address may lead to.
+pub const MEMBER_DIAL_SECONDS: u64 = 3;
 /// Seconds from connecting to being joined.
 pub const JOIN_SECONDS_MAX: u64 = 20;
 

@@ -90,6 +90,8 @@ fn store_status(error: &StoreError) -> StatusCode {
         | StoreError::AmbiguousDot { .. }
         | StoreError::NoConflict(_)
         | StoreError::TooManyErasures
+        | StoreError::TooManyMembers
+        | StoreError::TooManyInvites
         | StoreError::NoHead { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         StoreError::Busy
         | StoreError::BodyAbsent(_)

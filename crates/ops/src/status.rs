@@ -17,6 +17,8 @@ pub fn status(error: &StoreError) -> Status {
         | StoreError::NoConflict(_)
         | StoreError::NoHead { .. }
         | StoreError::TooManyErasures
+        | StoreError::TooManyMembers
+        | StoreError::TooManyInvites
         | StoreError::AnotherSite { .. }
         | StoreError::AnotherKey
         | StoreError::TooManyLogs(_)

@@ -56,7 +56,7 @@ impl Authority {
         let cert_pem = params.self_signed(&key).context("cannot make the CA")?.pem();
         let trusted = certificate::parse(&cert_pem)?;
         let (deployment, trusted_pem) = (deployment.to_owned(), cert_pem.clone());
-        Ok(Self { deployment, trusted_pem, cert_pem, trusted, not_after, key })
+        Ok(Self { deployment, trusted_pem, trusted, cert_pem, not_after, key })
     }
 
     /// The CA in a folder.
@@ -88,7 +88,7 @@ impl Authority {
         let not_after = certificate.not_after;
         ensure(not_after > now, || format!("the CA {shown} has expired on {}", not_after.date()))?;
         let cert_pem = certificate.pem();
-        Ok(Self { deployment, trusted_pem, cert_pem, trusted, not_after, key })
+        Ok(Self { deployment, trusted_pem, trusted, cert_pem, not_after, key })
     }
 
     /// A certificate for a site, valid until then or as long as the CA.

@@ -1,5 +1,7 @@
 //! Certificates are signed for the key of who asks, and renewed for who holds one.
 
+#![expect(clippy::arithmetic_side_effects, reason = "a test that overflows panics, as it should")]
+
 use time::{Duration, OffsetDateTime};
 
 use crate::{Authority, Request, SiteKey, certificate, files};

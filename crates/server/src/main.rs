@@ -8,7 +8,7 @@ use std::thread;
 
 use anyhow::Context as _;
 use bruri_server::config::Config;
-use bruri_server::{app, check};
+use bruri_server::{app, check, join};
 use clap::{Parser, Subcommand};
 
 /// Open files that `brurid` asks for: phones, peers, operators and the database with room to spare.
@@ -26,6 +26,17 @@ struct Args {
 enum Command {
     /// Run until SIGTERM or ^C; SIGHUP reads certificates and the log level again
     Serve {
+        #[command(flatten)]
+        source: Source,
+    },
+    /// Make this machine a site of a deployment, with a token that `bruri site invite` printed
+    Join {
+        /// The token; - reads it from the standard input, where no list of processes shows it
+        #[arg(required_unless_present = "token_file", conflicts_with = "token_file")]
+        token: Option<String>,
+        /// A file that holds it
+        #[arg(long, value_name = "FILE")]
+        token_file: Option<PathBuf>,
         #[command(flatten)]
         source: Source,
     },
@@ -70,6 +81,17 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
             let config = Config::load(source.config.as_deref())?;
             raise_open_files();
             runtime.block_on(app::run(config))
+        }
+        Command::Join { token, token_file, source } => {
+            let file = token.as_deref().filter(|token| *token == "-").map(PathBuf::from);
+            let token = match (file.or(token_file), token) {
+                (Some(file), _) => join::read_token(&file)?,
+                (None, token) => token.unwrap_or_default(),
+            };
+            let config = Config::load(source.config.as_deref())?;
+            let told = runtime.block_on(join::join(&config, &token))?;
+            io::stdout().lock().write_all(told.as_bytes()).context("print")?;
+            Ok(ExitCode::SUCCESS)
         }
         Command::Check { source } => runtime.block_on(print_check(source.config.as_deref())),
     }

@@ -13,7 +13,7 @@ use sqlx::{PgConnection, PgTransaction};
 use crate::{
     Store, StoreError,
     columns::{Row, epoch, signed},
-    erasures,
+    erasures, members,
     numbers::Given,
     records::{self, NumberedRecord, Writing},
 };
@@ -199,5 +199,6 @@ pub(crate) async fn apply(
         Control::Erasure(erasure) => erasures::erase(transaction, place, envelope, erasure).await,
         Control::Lift(lift) => erasures::lift(transaction, place, envelope, lift).await,
         Control::Receipt(receipt) => erasures::receipt(transaction, place, envelope, receipt).await,
+        Control::Member(member) => members::apply(transaction, member).await,
     }
 }

@@ -18,6 +18,7 @@ mod forks;
 mod groups;
 mod history;
 mod logs;
+mod members;
 mod open;
 mod plans;
 mod prune;
