@@ -252,12 +252,12 @@ async fn start_replication(
     let replication = Replication::new(store.clone(), tls.clone(), &others, RELEASE)
         .await
         .context("start replication")?;
-    if !others.is_empty() {
-        store.wait_for_peers();
-    }
     let members = Members::new(config, store.clone(), replication.clone(), tls);
     // Before the first connection, so that nobody is let in for a moment who was retired.
     members.read(&mut true).await.context("read the membership")?;
+    if !others.is_empty() || members.has_others() {
+        store.wait_for_peers();
+    }
     members.start(tasks);
     let (running, stop) = (replication.clone(), tasks.stop());
     tasks.spawn("replication", async move { Ok(running.run(stop).await?) });

@@ -47,6 +47,11 @@ impl Members {
         }
     }
 
+    /// Whether there are members to be dialled, as last read.
+    pub(crate) fn has_others(&self) -> bool {
+        !self.0.replication.peers().is_empty()
+    }
+
     /// Makes the membership known to the connections, and where this site is, once after a start, to the others.
     pub(crate) async fn read(&self, told_about_us: &mut bool) -> Result<(), StoreError> {
         let members = self.store().membership().await?;
