@@ -14,6 +14,7 @@ mod five_sites;
 mod kills;
 mod lag;
 mod lost_tails;
+mod membership;
 mod operators;
 mod running;
 mod shared_database;

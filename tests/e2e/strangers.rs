@@ -78,7 +78,7 @@ where
 }
 
 /// Opens a subscription, with a certificate and a Hello that says this name.
-async fn subscribe(site: &Site, pki: &Path, name: &str) -> anyhow::Result<()> {
+pub(crate) async fn subscribe(site: &Site, pki: &Path, name: &str) -> anyhow::Result<()> {
     let mut client = tls::client(site.peers(), pki).await?;
     let hello =
         Hello { site: name.to_owned(), protocol_min: 1, protocol_max: 1, ..Hello::default() };

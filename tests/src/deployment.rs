@@ -61,6 +61,38 @@ impl Deployment {
         Ok(alone)
     }
 
+    /// The first site of a deployment, which holds its CA; others are to join.
+    pub async fn found(name: &str) -> anyhow::Result<Self> {
+        let folder = open_folder()?;
+        let first = Site::make(folder.path(), Settings::alone(name))?;
+        let pki = Pki::make(&first.pki(), "acme").await?;
+        pki.issue(name, &first.pki()).await?;
+        let mut deployment = Self { sites: vec![first], links: Vec::new(), pki, folder };
+        deployment.start_all().await?;
+        Ok(deployment)
+    }
+
+    /// A site that has not joined yet.
+    pub fn newcomer(&self, name: &str) -> anyhow::Result<Site> {
+        Site::make(self.folder.path(), Settings::alone(name))
+    }
+
+    /// A token for a site, as an operator at the first one gets it.
+    pub async fn invite(&self, name: &str) -> anyhow::Result<String> {
+        let said = self.sites[0].bruri(&["--json", "site", "invite", name]).await?;
+        let said: serde_json::Value = serde_json::from_str(&said).context("read JSON")?;
+        Ok(said["token"].as_str().context("there is no token")?.to_owned())
+    }
+
+    /// Has a site join and start.
+    pub async fn add(&mut self, name: &str) -> anyhow::Result<()> {
+        let mut site = self.newcomer(name)?;
+        site.join(&self.invite(name).await?).await?;
+        site.start().await?;
+        self.sites.push(site);
+        Ok(())
+    }
+
     /// Two sites at once.
     pub fn pair(&mut self) -> anyhow::Result<(&mut Site, &mut Site)> {
         match self.sites.as_mut_slice() {

@@ -99,6 +99,19 @@ impl Site {
         Ok((output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned()))
     }
 
+    /// Joins a deployment with a token; returns what it says, or fails with what it complains of.
+    pub async fn join(&self, token: &str) -> anyhow::Result<String> {
+        let file = self.folder.join("token");
+        fs::write(&file, token).context("write a token")?;
+        let mut command = self.command("join")?;
+        programs::output(command.arg("--token-file").arg(&file)).await
+    }
+
+    /// Where a site that joined has its certificates, and the first one its CA.
+    pub fn pki(&self) -> PathBuf {
+        self.data_dir().join("pki")
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.settings.name

@@ -50,12 +50,36 @@ pub async fn client(
     address: SocketAddr,
     pki: &Path,
 ) -> anyhow::Result<ReplicationServiceClient<Channel>> {
-    let mut stream = Some(TokioIo::new(handshake(address, Some(pki)).await?));
+    as_site(address, pki).await.map(ReplicationServiceClient::new)
+}
+
+/// A client of whatever is served to who has no certificate and wants to join.
+pub async fn newcomer(address: SocketAddr) -> anyhow::Result<Channel> {
+    let mut config = config(None)?;
+    config.alpn_protocols = vec![b"bruri-join/1".to_vec()];
+    let name = ServerName::from(address.ip());
+    let stream = reach(address).await.context("reach a site as a newcomer")?;
+    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
+    channel(stream.context("shake hands as a newcomer")?).await
+}
+
+/// A connection that proves to be the site of this folder.
+pub async fn as_site(address: SocketAddr, pki: &Path) -> anyhow::Result<Channel> {
+    channel(handshake(address, Some(pki)).await?).await
+}
+
+/// A connection without a certificate, as far as it goes.
+pub async fn as_nobody(address: SocketAddr) -> anyhow::Result<Channel> {
+    channel(handshake(address, None).await?).await
+}
+
+async fn channel(stream: TlsStream<TcpStream>) -> anyhow::Result<Channel> {
+    let mut stream = Some(TokioIo::new(stream));
     let once = service_fn(move |_| {
         std::future::ready(stream.take().ok_or_else(|| io::Error::other("there is only one")))
     });
     let channel = Endpoint::from_static("http://peer").connect_with_connector(once).await;
-    Ok(ReplicationServiceClient::new(channel.context("speak HTTP/2 as a stranger")?))
+    channel.context("speak HTTP/2 as a stranger")
 }
 
 /// Connects from an address that no site has seen before: refusals are logged once for each.

@@ -142,6 +142,51 @@ pub(crate) fn standing(standing: WireStanding) -> &'static str {
     }
 }
 
+/// A site of the deployment; `issues` where it holds the CA.
+#[derive(Serialize)]
+pub(crate) struct Member {
+    site: String,
+    state: &'static str,
+    addresses: Vec<String>,
+    issues: bool,
+    since: Option<String>,
+}
+
+/// A token; `expires_at` is when it is good no more.
+#[derive(Serialize)]
+pub(crate) struct Invitation {
+    pub(crate) token: String,
+    pub(crate) expires_at: String,
+}
+
+/// What a site has become.
+#[derive(Serialize)]
+pub(crate) struct Changed {
+    pub(crate) site: String,
+    pub(crate) state: &'static str,
+}
+
+/// What a site is to the others, in a word.
+pub(crate) fn member_state(state: site::member::State) -> &'static str {
+    match state {
+        site::member::State::Joined => "joined",
+        site::member::State::Retired => "retired",
+        site::member::State::Unspecified => "unknown",
+    }
+}
+
+impl From<site::Member> for Member {
+    fn from(member: site::Member) -> Self {
+        Self {
+            state: member_state(member.state()),
+            since: exact_time(member.since.as_ref()),
+            site: member.site,
+            addresses: member.addresses,
+            issues: member.issues,
+        }
+    }
+}
+
 /// How a link is, in a word.
 pub(crate) fn state(state: WireState) -> &'static str {
     match state {

@@ -45,6 +45,11 @@ impl DeploymentKey {
         check
     }
 
+    /// The bytes, to be handed to a site that joins and to nobody else.
+    pub fn expose(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The text form that [`DeploymentKey::from_str`] reads; for the file that keeps it.
     pub fn to_file_text(&self) -> String {
         format!("{}\n", Sha256(self.0))

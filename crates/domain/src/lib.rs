@@ -19,6 +19,7 @@ pub mod fork;
 pub mod hash;
 pub mod key;
 pub mod limits;
+pub mod member;
 pub mod mutant;
 pub mod names;
 pub mod record;
@@ -36,6 +37,7 @@ pub use epoch::{Ending, Held, Identity, Witness};
 pub use erasure::{Control, Erased, Erasure, Lift, Random, Receipt};
 pub use hash::Sha256;
 pub use key::{DeploymentKey, InvalidDeploymentKey};
+pub use member::{Member, MemberState, Membership, NotAdmitted};
 pub use names::{
     Family, FileId, FileName, InvalidFileName, InvalidRealmId, InvalidSiteName, InvalidSubject,
     RealmId, SiteName, Subject,

@@ -119,6 +119,33 @@ pub const REFUSED_SECONDS_MAX: u64 = 1;
 /// Addresses whose refusals are remembered, so that each is logged once a minute.
 pub const REFUSAL_ADDRESSES_MAX: usize = 1024;
 
+// Membership.
+
+/// Sites that the membership names, retired ones included.
+pub const MEMBERS_MAX: usize = 4096;
+/// Addresses of one member.
+pub const MEMBER_ADDRESSES_MAX: usize = 8;
+/// Characters of an address `host:port`: a name as DNS has it, brackets and port.
+pub const HOST_AND_PORT_CHARS_MAX: usize = 262;
+/// Addresses in a token.
+pub const TOKEN_ADDRESSES_MAX: usize = 4;
+/// Characters of a token.
+pub const TOKEN_CHARS_MAX: usize = 2048;
+/// Seconds that an invitation is good for, at most.
+pub const INVITE_SECONDS_MAX: u64 = 30 * 24 * 60 * 60;
+/// Invitations that are open at a time.
+pub const INVITES_MAX: u32 = 1000;
+/// Bytes of a request for a certificate.
+pub const CERTIFICATE_REQUEST_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of a message of a site that joins or renews: certificates, and a request for one.
+pub const JOIN_MESSAGE_BYTES_MAX: usize = 512 * 1024;
+/// Connections of sites that join at a time; they hold no certificate yet.
+pub const JOIN_CONNECTIONS_MAX: usize = 8;
+/// Seconds after a start for which members are not dialled that a configured address may lead to.
+pub const MEMBER_DIAL_SECONDS: u64 = 3;
+/// Seconds from connecting to being joined.
+pub const JOIN_SECONDS_MAX: u64 = 20;
+
 // The daemon: configuration, metrics.
 
 /// Addresses on which phones are served.

@@ -92,6 +92,8 @@ fn store_status(error: &StoreError) -> StatusCode {
         | StoreError::NoConflict(_)
         | StoreError::TooManyErasures
         | StoreError::NotBarred
+        | StoreError::TooManyMembers
+        | StoreError::TooManyInvites
         | StoreError::NoHead { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         StoreError::Busy
         | StoreError::BodyAbsent(_)

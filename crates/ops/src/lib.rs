@@ -1,7 +1,8 @@
 //! gRPC for operators: history, conflicts and the state of the site, with health and reflection.
 //!
 //! Each handler is three moves: decode the request, one call, encode the answer. Read in this order:
-//! [`Ops`] (what the services work with), `history`, `conflicts`, `erasures` and `site` (the handlers), `restore` and `facts`
+//! [`Ops`] (what the services work with), `history`, `conflicts`, `erasures` and `site` (the handlers), `members`, `restore` and
+//! `facts`
 //! (what they call), `decode` and `encode`, `status` (which code a failure is), `operator` (who asks),
 //! and for serving them `socket`, `connection`, `health` and `serve`.
 
@@ -14,6 +15,7 @@ mod error;
 mod facts;
 mod health;
 mod history;
+mod members;
 mod operator;
 mod restore;
 mod serve;
@@ -28,6 +30,7 @@ use bruri_wire::proto::site::v1::Peer;
 
 pub use encode::timestamp;
 pub use error::OpsError;
+pub use members::{Invitation, Inviter};
 pub use serve::serve_socket;
 pub use socket::Socket;
 pub use status::status;
@@ -53,4 +56,6 @@ pub struct About {
     pub started_micros: u64,
     /// How its links are now, in the order of the peers' names or addresses.
     pub peers: Box<dyn Fn() -> Vec<Peer> + Send + Sync>,
+    /// Makes invitations; none where the site does not replicate.
+    pub inviter: Option<Box<dyn Inviter>>,
 }

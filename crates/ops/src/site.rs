@@ -1,11 +1,13 @@
 //! `SiteService`: what the site is, holds and hears.
 
 use bruri_wire::proto::site::v1::{
-    GetStatusRequest, GetStatusResponse, site_service_server::SiteService,
+    AdmitSiteRequest, AdmitSiteResponse, GetStatusRequest, GetStatusResponse, InviteSiteRequest,
+    InviteSiteResponse, ListMembersRequest, ListMembersResponse, RetireSiteRequest,
+    RetireSiteResponse, site_service_server::SiteService,
 };
 use tonic::{Request, Response, Status};
 
-use crate::{Ops, encode, facts, status};
+use crate::{Ops, encode, facts, members, operator::operator, status};
 
 #[tonic::async_trait]
 impl SiteService for Ops {
@@ -16,5 +18,36 @@ impl SiteService for Ops {
         let facts = facts::gather(self).await.map_err(|e| status(&e))?;
 
         Ok(Response::new(encode::site_status(self, facts)))
+    }
+
+    async fn list_members(
+        &self,
+        _request: Request<ListMembersRequest>,
+    ) -> Result<Response<ListMembersResponse>, Status> {
+        members::list(self).await.map(Response::new)
+    }
+
+    async fn invite_site(
+        &self,
+        request: Request<InviteSiteRequest>,
+    ) -> Result<Response<InviteSiteResponse>, Status> {
+        let operator = operator(&request).await?;
+        members::invite(self, request.into_inner(), &operator).await.map(Response::new)
+    }
+
+    async fn admit_site(
+        &self,
+        request: Request<AdmitSiteRequest>,
+    ) -> Result<Response<AdmitSiteResponse>, Status> {
+        let operator = operator(&request).await?;
+        members::admit(self, request.into_inner(), &operator).await.map(Response::new)
+    }
+
+    async fn retire_site(
+        &self,
+        request: Request<RetireSiteRequest>,
+    ) -> Result<Response<RetireSiteResponse>, Status> {
+        let operator = operator(&request).await?;
+        members::retire(self, request.get_ref(), &operator).await.map(Response::new)
     }
 }

@@ -19,6 +19,8 @@ pub fn status(error: &StoreError) -> Status {
         | StoreError::Barred
         | StoreError::NotBarred
         | StoreError::TooManyErasures
+        | StoreError::TooManyMembers
+        | StoreError::TooManyInvites
         | StoreError::AnotherSite { .. }
         | StoreError::AnotherKey
         | StoreError::TooManyLogs(_)

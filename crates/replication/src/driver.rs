@@ -25,7 +25,7 @@ use crate::{
     fork::settle,
     serve::Out,
     store::perform,
-    tls,
+    tls::{self, ConnectError, PeerId, Tls},
 };
 
 /// Messages of one stream of ours that wait to be sent: what one turn of the engine says, and room.
@@ -209,8 +209,7 @@ impl Driver {
         let replication = self.replication.clone();
         self.tasks.spawn(async move {
             let inner = &replication.inner;
-            let address = inner.addresses.get(link).unwrap_or_default();
-            let input = match tls::connect(&inner.tls, &address).await {
+            let input = match connect(&inner.tls, inner.ways.addresses(link)).await {
                 Ok((channel, peer)) => {
                     inner.reached.put(link, channel);
                     Input::Reached { link, site: peer.site }
@@ -281,6 +280,18 @@ impl Driver {
             replication.inner.inputs.send(Input::Done(done)).await;
         });
     }
+}
+
+/// Connects to the first of the addresses where somebody is let in.
+async fn connect(tls: &Tls, addresses: Vec<String>) -> Result<(Channel, PeerId), ConnectError> {
+    let mut failed = ConnectError::Address { address: String::new() };
+    for address in addresses {
+        match tls::connect(tls, &address).await {
+            Ok(reached) => return Ok(reached),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
 }
 
 impl Drop for Stream {

@@ -9,6 +9,7 @@ mod dial;
 mod driver;
 pub mod engine;
 mod fork;
+mod members;
 mod metrics;
 mod serve;
 pub mod status;
@@ -17,15 +18,19 @@ pub mod tls;
 
 use std::sync::{Arc, Mutex};
 
+use arc_swap::ArcSwap;
+use bruri_domain::Membership;
 use bruri_store::{Store, StoreError};
 use tokio::time::Instant;
 
 pub use driver::AlreadyRunning;
+pub use serve::Doors;
 pub use status::{PeerState, PeerStatus};
 
 use crate::{
     driver::{Arrivals, Consumers, Inputs, Reached},
-    engine::{Engine, Identity, io::LinkId},
+    engine::{Engine, Identity},
+    members::Ways,
     tls::Tls,
 };
 
@@ -38,7 +43,8 @@ pub struct Replication {
 struct Inner {
     store: Store,
     tls: Tls,
-    addresses: Addresses,
+    ways: Ways,
+    members: ArcSwap<Membership>,
     engine: Mutex<Engine>,
     began: Instant,
     inputs: Inputs,
@@ -46,15 +52,6 @@ struct Inner {
     arrivals: Mutex<Option<Arrivals>>,
     consumers: Consumers,
     reached: Reached,
-}
-
-/// Where the peers are, host:port, by their links.
-struct Addresses(Vec<String>);
-
-impl Addresses {
-    fn get(&self, link: LinkId) -> Option<String> {
-        self.0.get(usize::try_from(link.0).ok()?).cloned()
-    }
 }
 
 impl Replication {
@@ -78,7 +75,8 @@ impl Replication {
         let inner = Inner {
             store,
             tls,
-            addresses: Addresses(addresses.to_vec()),
+            ways: Ways::of_configuration(addresses),
+            members: ArcSwap::default(),
             engine: Mutex::new(engine),
             began: Instant::now(),
             inputs,
@@ -89,14 +87,5 @@ impl Replication {
         let replication = Self { inner: Arc::new(inner) };
         metrics::observe(&replication);
         Ok(replication)
-    }
-
-    /// How each peer is, in the order of the configuration.
-    pub fn peers(&self) -> Vec<PeerStatus> {
-        let statuses = self.engine().peers();
-        let addressed = statuses.into_iter().zip(&self.inner.addresses.0);
-        addressed
-            .map(|(status, address)| PeerStatus { address: address.clone(), ..status })
-            .collect()
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use bruri_domain::{
     SiteName,
-    limits::{PEER_GONE_SECONDS_MAX, PEER_MESSAGE_BYTES_MAX, PEER_STREAMS_MAX},
+    limits::{JOIN_SECONDS_MAX, PEER_GONE_SECONDS_MAX, PEER_MESSAGE_BYTES_MAX, PEER_STREAMS_MAX},
 };
 use bruri_wire::proto::replication::v1::{
     self as proto,
@@ -18,7 +18,10 @@ use bruri_wire::proto::replication::v1::{
 use futures_util::Stream;
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::{Code, Request, Response, Status, Streaming};
+use tonic::{
+    Code, Request, Response, Status, Streaming,
+    service::{InterceptorLayer, Routes},
+};
 
 use crate::{
     Replication,
@@ -28,35 +31,46 @@ use crate::{
         io::{Input, SupplyId},
     },
     fork,
-    tls::{self, PeerConnection},
+    tls::{self, Newcomers, PeerConnection},
 };
 
 const GONE: Duration = Duration::from_secs(PEER_GONE_SECONDS_MAX);
+const JOINING: Duration = Duration::from_secs(JOIN_SECONDS_MAX);
 /// How long streams get to end by themselves; then their connections are closed.
 const STOP_GRACE: Duration = Duration::from_secs(2);
 
 /// What goes out.
 pub(crate) type Out = Result<proto::SubscribeResponse, Status>;
 
+/// What is served on the peers' port besides the logs.
+#[derive(Debug, Default)]
+pub struct Doors {
+    /// For peers: reached by sites of the deployment only.
+    pub peers: Option<Routes>,
+    /// For those who join; none where nobody can. Nothing else is reached without a certificate.
+    pub newcomers: Option<Routes>,
+}
+
 impl Replication {
     /// Supplies peers that connect to `listener` until `stop`.
     pub async fn serve(
         &self,
         listener: TcpListener,
+        doors: Doors,
         stop: CancellationToken,
     ) -> Result<(), tonic::transport::Error> {
         let tasks = TaskTracker::new();
-        let incoming = tls::incoming(listener, self.inner.tls.clone(), &tasks, stop.clone());
-        let supplier =
-            Supplier { replication: self.clone(), tasks: tasks.clone(), stop: stop.clone() };
-        let service = ReplicationServiceServer::new(supplier)
-            .max_decoding_message_size(PEER_MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(PEER_MESSAGE_BYTES_MAX);
-        let server = tls::server()
-            .http2_keepalive_timeout(Some(GONE))
-            .max_concurrent_streams(PEER_STREAMS_MAX)
-            .add_service(service)
-            .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
+        let tls = self.inner.tls.clone();
+        let incoming = match doors.newcomers {
+            Some(routes) => {
+                let (peers, newcomers) =
+                    tls::incoming_with_newcomers(listener, tls, &tasks, stop.clone());
+                tasks.spawn(join_sites(routes, newcomers, stop.clone()));
+                peers
+            }
+            None => tls::incoming(listener, tls, &tasks, stop.clone()),
+        };
+        let server = self.supply(doors.peers.unwrap_or_default(), incoming, &tasks, stop.clone());
         let stopped = async {
             stop.cancelled().await;
             // A peer that holds its connection open would keep the server for ever.
@@ -72,6 +86,48 @@ impl Replication {
             tasks.wait().await;
         }
         Ok(())
+    }
+
+    async fn supply(
+        &self,
+        routes: Routes,
+        incoming: tls::Incoming,
+        tasks: &TaskTracker,
+        stop: CancellationToken,
+    ) -> Result<(), tonic::transport::Error> {
+        let supplier =
+            Supplier { replication: self.clone(), tasks: tasks.clone(), stop: stop.clone() };
+        let service = ReplicationServiceServer::new(supplier)
+            .max_decoding_message_size(PEER_MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(PEER_MESSAGE_BYTES_MAX);
+        let admitting = self.clone();
+        // Around all services, so that none can forget it.
+        let admitted = InterceptorLayer::new(move |request| admitting.admit(request));
+        tls::server()
+            .http2_keepalive_timeout(Some(GONE))
+            .max_concurrent_streams(PEER_STREAMS_MAX)
+            .layer(admitted)
+            .add_routes(routes.add_service(service))
+            .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
+            .await
+    }
+}
+
+/// Serves those who join, and nothing but joining.
+async fn join_sites(routes: Routes, newcomers: Newcomers, stop: CancellationToken) {
+    let server = tls::server()
+        .timeout(JOINING)
+        .max_concurrent_streams(1)
+        .max_connection_age(JOINING)
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(newcomers, stop.clone().cancelled_owned());
+    tokio::select! {
+        ended = server => {
+            if let Err(error) = ended {
+                tracing::error!(%error, "sites can join no more");
+            }
+        }
+        () = stop.cancelled() => {}
     }
 }
 

@@ -2,13 +2,15 @@
 //!
 //! Read in this order: [`peer_id`] (what a certificate says about its site), [`identity`] (our own
 //! files), [`refusal`] (why a connection is refused), `verify` (who is let in), then the [`Tls`]
-//! handle below, [`accept`] (peers that connect to us) and [`mod@connect`] (peers that we connect to).
+//! handle below, [`accept`] (peers that connect to us), [`mod@connect`] (peers that we connect to) and [`mod@join`] (the
+//! site that we connect to while we have no certificate).
 
 pub mod accept;
 pub mod connect;
 mod der;
 mod handshakes;
 pub mod identity;
+pub mod join;
 pub mod peer_id;
 pub mod refusal;
 mod refusal_log;
@@ -25,9 +27,13 @@ use arc_swap::ArcSwap;
 use rustls::{ClientConfig, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-pub use accept::{Incoming, PeerConnection, PeerStream, incoming, server};
+pub use accept::{
+    Incoming, NewcomerConnection, Newcomers, PeerConnection, PeerStream, incoming,
+    incoming_with_newcomers, server,
+};
 pub use connect::{ConnectError, connect};
 pub use identity::{Identity, TlsError, TlsFiles, Validity};
+pub use join::join;
 pub use peer_id::{InvalidPeerId, PeerId};
 pub use refusal::Refusal;
 
@@ -46,6 +52,7 @@ struct Inner {
 struct Current {
     validity: Validity,
     server: Arc<ServerConfig>,
+    joining: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
 }
 
@@ -85,7 +92,16 @@ impl Tls {
 
     /// For one connection that a peer opened to us. Take a new one for each.
     pub fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(Arc::clone(&self.0.current.load().server))
+        TlsAcceptor::from(self.serving())
+    }
+
+    fn serving(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.0.current.load().server)
+    }
+
+    /// For one without a certificate, that joins.
+    fn joining(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.0.current.load().joining)
     }
 
     /// For one connection that we open to a peer. Take a new one for each.
@@ -99,6 +115,7 @@ impl Current {
         Ok(Self {
             validity: identity.validity(),
             server: Arc::new(verify::server_config(identity)?),
+            joining: Arc::new(verify::join_config(identity)?),
             client: Arc::new(verify::client_config(identity)?),
         })
     }

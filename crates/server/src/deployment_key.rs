@@ -22,19 +22,24 @@ pub(crate) struct FoundKey {
 
 /// Reads the key, or makes the deployment's first one where there is none.
 pub(crate) fn find(path: &Path) -> anyhow::Result<FoundKey> {
+    if let Some(key) = read(path)? {
+        return Ok(FoundKey { key, is_new: false });
+    }
+    let key = DeploymentKey::new(rand::random());
+    write(path, &key).with_context(|| format!("write {}", path.display()))?;
+    tracing::info!(file = %path.display(), "made a deployment key");
+    Ok(FoundKey { key, is_new: true })
+}
+
+/// Reads the key, if there is one.
+pub(crate) fn read(path: &Path) -> anyhow::Result<Option<DeploymentKey>> {
     match fs::File::open(path) {
         Ok(file) => {
             let mut text = String::new();
             file.take(FILE_BYTES_MAX).read_to_string(&mut text).with_context(|| reading(path))?;
-            let key = text.parse().with_context(|| reading(path))?;
-            Ok(FoundKey { key, is_new: false })
+            text.parse().map(Some).with_context(|| reading(path))
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let key = DeploymentKey::new(rand::random());
-            write(path, &key).with_context(|| format!("write {}", path.display()))?;
-            tracing::info!(file = %path.display(), "made a deployment key");
-            Ok(FoundKey { key, is_new: true })
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| reading(path)),
     }
 }
@@ -53,7 +58,8 @@ fn reading(path: &Path) -> String {
     format!("read the deployment key from {}", path.display())
 }
 
-fn write(path: &Path, key: &DeploymentKey) -> io::Result<()> {
+/// Writes a key where there is none.
+pub(crate) fn write(path: &Path, key: &DeploymentKey) -> io::Result<()> {
     if let Some(directory) = path.parent() {
         DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     }

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use bruri_server::config::Config;
 use bruri_server::{
     app::{self, Purpose},
-    check,
+    check, join,
 };
 use clap::{Parser, Subcommand};
 
@@ -34,6 +34,17 @@ enum Command {
     },
     /// Run the private database alone, to restore a dump into it, until SIGTERM or ^C
     Postgres {
+        #[command(flatten)]
+        source: Source,
+    },
+    /// Make this machine a site of a deployment, with a token that `bruri site invite` printed
+    Join {
+        /// The token; - reads it from the standard input, where no list of processes shows it
+        #[arg(required_unless_present = "token_file", conflicts_with = "token_file")]
+        token: Option<String>,
+        /// A file that holds it
+        #[arg(long, value_name = "FILE")]
+        token_file: Option<PathBuf>,
         #[command(flatten)]
         source: Source,
     },
@@ -82,6 +93,17 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Postgres { source } => {
             let config = Config::load(source.config.as_deref())?;
             runtime.block_on(app::run(config, Purpose::HoldPostgres))
+        }
+        Command::Join { token, token_file, source } => {
+            let file = token.as_deref().filter(|token| *token == "-").map(PathBuf::from);
+            let token = match (file.or(token_file), token) {
+                (Some(file), _) => join::read_token(&file)?,
+                (None, token) => token.unwrap_or_default(),
+            };
+            let config = Config::load(source.config.as_deref())?;
+            let told = runtime.block_on(join::join(&config, &token))?;
+            io::stdout().lock().write_all(told.as_bytes()).context("print")?;
+            Ok(ExitCode::SUCCESS)
         }
         Command::Check { source } => runtime.block_on(print_check(source.config.as_deref())),
     }

@@ -5,7 +5,7 @@ use std::{net::UdpSocket, path::Path, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use bruri_domain::Clock as _;
 use bruri_edge::Edge;
-use bruri_ops::{About, Ops, Socket};
+use bruri_ops::{About, Inviter, Ops, Socket};
 use bruri_replication::{
     PeerState, PeerStatus, Replication,
     tls::{Tls, TlsFiles},
@@ -20,7 +20,8 @@ use sqlx::PgPool;
 use tokio::{net::TcpListener, sync::watch};
 
 use crate::{
-    clock::SystemClock, config::Config, deployment_key, lifecycle::Tasks, listen, retention,
+    clock::SystemClock, config::Config, deployment_key, lifecycle::Tasks, listen,
+    membership::Members, retention,
 };
 
 /// What was committed, beside the database: see the store's `witness.rs`.
@@ -123,6 +124,7 @@ pub(crate) struct Services {
     commits: Commits,
     lookup: Lookup,
     replication: Option<Replication>,
+    members: Option<Members>,
     deployment: String,
 }
 
@@ -165,11 +167,12 @@ impl Services {
             Ok(())
         });
         let deployment = tls.as_ref().map(|tls| tls.ours().deployment.clone()).unwrap_or_default();
-        let replication = match tls {
-            Some(tls) => Some(start_replication(config, &store, tls, tasks).await?),
-            None => None,
-        };
-        Ok(Self { store, commits, lookup, replication, deployment })
+        let (mut replication, mut members) = (None, None);
+        if let Some(tls) = tls {
+            let (started, known) = start_replication(config, &store, tls, tasks).await?;
+            (replication, members) = (Some(started), Some(known));
+        }
+        Ok(Self { store, commits, lookup, replication, members, deployment })
     }
 
     /// Serves everyone on the listeners.
@@ -199,8 +202,9 @@ impl Services {
         let Some(replication) = self.replication.clone() else { return Ok(()) };
         let address = listener.local_addr().context("read the address of the peers' listener")?;
         tracing::info!(%address, deployment = self.deployment, "serving peers");
-        let stop = tasks.stop();
-        tasks.spawn("supplier", async move { Ok(replication.serve(listener, stop).await?) });
+        let (stop, doors) = (tasks.stop(), self.members.as_ref().map(Members::doors));
+        let doors = doors.unwrap_or_default();
+        tasks.spawn("supplier", async move { Ok(replication.serve(listener, doors, stop).await?) });
         Ok(())
     }
 
@@ -215,6 +219,7 @@ impl Services {
             release: RELEASE.to_owned(),
             started_micros: SystemClock.now_micros(),
             peers: Box::new(peers),
+            inviter: self.members.clone().map(|members| Box::new(members) as Box<dyn Inviter>),
         };
         Ops { store: self.store.clone(), commits: self.commits.clone(), about: Arc::new(about) }
     }
@@ -244,20 +249,24 @@ async fn start_replication(
     store: &Store,
     tls: Tls,
     tasks: &Tasks,
-) -> anyhow::Result<Replication> {
+) -> anyhow::Result<(Replication, Members)> {
     // So that one list of all sites does for every site.
     let ours = config.replication.advertise.as_deref();
     let others: Vec<String> =
         config.replication.peers.iter().filter(|p| Some(p.as_str()) != ours).cloned().collect();
-    let replication = Replication::new(store.clone(), tls, &others, RELEASE)
+    let replication = Replication::new(store.clone(), tls.clone(), &others, RELEASE)
         .await
         .context("start replication")?;
-    if !others.is_empty() {
+    let members = Members::new(config, store.clone(), replication.clone(), tls);
+    // Before the first connection, so that nobody is let in for a moment who was retired.
+    members.read(&mut true).await.context("read the membership")?;
+    if !others.is_empty() || members.has_others() {
         store.wait_for_peers();
     }
+    members.start(tasks);
     let (running, stop) = (replication.clone(), tasks.stop());
     tasks.spawn("replication", async move { Ok(running.run(stop).await?) });
-    Ok(replication)
+    Ok((replication, members))
 }
 
 fn serve_phones(listener: TcpListener, edge: Edge, tasks: &Tasks) -> anyhow::Result<()> {
@@ -274,7 +283,7 @@ fn serve_phones(listener: TcpListener, edge: Edge, tasks: &Tasks) -> anyhow::Res
 
 /// The address that a phone would use: where we listen on all, that of the interface with the default
 /// route.
-fn reachable(listening: std::net::SocketAddr) -> std::net::SocketAddr {
+pub(crate) fn reachable(listening: std::net::SocketAddr) -> std::net::SocketAddr {
     if !listening.ip().is_unspecified() {
         return listening;
     }

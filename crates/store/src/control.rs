@@ -13,7 +13,7 @@ use sqlx::{PgConnection, PgTransaction};
 use crate::{
     Store, StoreError,
     columns::{Row, epoch, signed},
-    erasures,
+    erasures, members,
     numbers::Given,
     records::{self, NumberedRecord, Writing},
 };
@@ -214,6 +214,7 @@ impl Applying<'_> {
             Control::Receipt(receipt) => {
                 erasures::receipt(transaction, self, envelope, receipt).await
             }
+            Control::Member(member) => members::apply(transaction, member).await,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use bruri_domain::{
     Dot, FileId, LogId, SiteName,
-    limits::{BARS_MAX, FORK_RECORDS_MAX},
+    limits::{BARS_MAX, FORK_RECORDS_MAX, INVITES_MAX, MEMBERS_MAX},
 };
 
 /// Why the store could not do what it was asked.
@@ -59,6 +59,12 @@ pub enum StoreError {
     /// A subject was erased over and over and never lifted.
     #[error("{BARS_MAX} erasures of it are not lifted: lift them before another one")]
     TooManyErasures,
+    /// More sites than one deployment has.
+    #[error("the membership names {MEMBERS_MAX} sites already")]
+    TooManyMembers,
+    /// More invitations than anybody carries about.
+    #[error("{INVITES_MAX} invitations are open already: wait until some have expired")]
+    TooManyInvites,
     /// More waits already than this site works off.
     #[error("too many requests wait for the database")]
     Busy,

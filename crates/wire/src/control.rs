@@ -17,6 +17,7 @@ pub fn encode_control(control: &Control, subject: Option<Sha256>, generation: u6
         Control::Erasure(it) => (RecordKind::Erasure, proto::Erasure::from(it).encode_to_vec()),
         Control::Lift(it) => (RecordKind::Lift, proto::Lift::from(it).encode_to_vec()),
         Control::Receipt(it) => (RecordKind::Receipt, proto::Receipt::from(it).encode_to_vec()),
+        Control::Member(it) => (RecordKind::Member, proto::Member::from(it).encode_to_vec()),
     };
     let envelope = Envelope { kind, subject, generation, payload: Sha256::of(&payload) };
     RawRecord { envelope: encode_envelope(&envelope), payload: Some(payload.into()) }
@@ -42,6 +43,11 @@ pub fn decode_control(
         RecordKind::Receipt => {
             let receipt: proto::Receipt = decode(payload, "receipt", PAYLOAD_BYTES_MAX)?;
             Control::Receipt(receipt.try_into()?)
+        }
+        // It concerns no subject that could be erased.
+        RecordKind::Member => {
+            let member: proto::Member = decode(payload, "member", PAYLOAD_BYTES_MAX)?;
+            return Ok(Some(Control::Member(member.try_into()?)));
         }
         RecordKind::Backup | RecordKind::Deletion | RecordKind::Unknown(_) => return Ok(None),
     };

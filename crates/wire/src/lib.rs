@@ -3,6 +3,7 @@
 //! [`proto`] is what proto/ says, in Rust; nobody else sees prost. The other modules are written by hand.
 
 pub mod control;
+pub mod member;
 pub mod record;
 pub mod replication;
 
@@ -37,6 +38,11 @@ pub mod proto {
     pub mod history {
         pub mod v1 {
             include!("generated/bruri.history.v1.rs");
+        }
+    }
+    pub mod membership {
+        pub mod v1 {
+            include!("generated/bruri.membership.v1.rs");
         }
     }
     pub mod record {

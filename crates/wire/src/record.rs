@@ -144,6 +144,7 @@ pub fn kind_number(kind: RecordKind) -> i32 {
         RecordKind::Erasure => proto::RecordKind::Erasure.into(),
         RecordKind::Lift => proto::RecordKind::Lift.into(),
         RecordKind::Receipt => proto::RecordKind::Receipt.into(),
+        RecordKind::Member => proto::RecordKind::Member.into(),
         RecordKind::Unknown(number) => number,
     }
 }
@@ -156,6 +157,7 @@ fn kind(number: i32) -> Option<RecordKind> {
         Ok(proto::RecordKind::Erasure) => Some(RecordKind::Erasure),
         Ok(proto::RecordKind::Lift) => Some(RecordKind::Lift),
         Ok(proto::RecordKind::Receipt) => Some(RecordKind::Receipt),
+        Ok(proto::RecordKind::Member) => Some(RecordKind::Member),
         Err(_) => Some(RecordKind::Unknown(number)),
     }
 }

@@ -37,8 +37,10 @@ pub const LAYERS: &[Layer] = &[
     layer("bruri-replication", &["bruri-domain", "bruri-store", "bruri-wire"]),
     // What it tells about peers is handed in by the server.
     layer("bruri-ops", &["bruri-domain", "bruri-store", "bruri-wire"]),
+    // Certificates are no matter of a running site: whoever has the CA may make them.
+    layer("bruri-pki", &["bruri-domain"]),
     // It sees what any other gRPC client can see.
-    layer("bruri-cli", &["bruri-wire"]),
+    layer("bruri-cli", &["bruri-pki", "bruri-wire"]),
     layer(
         "bruri-server",
         &[
@@ -47,6 +49,7 @@ pub const LAYERS: &[Layer] = &[
             "bruri-ops",
             // What looks into bodies is handed to the layers that do not.
             "bruri-phonefile",
+            "bruri-pki",
             "bruri-replication",
             "bruri-store",
             "bruri-wire",
@@ -115,6 +118,12 @@ pub const DOORS: &[Door] = &[
         // The command behaves like a phone; replication wraps a stream that tonic is to speak over.
         open_to: &["bruri-edge", "bruri-server", "bruri-tests", "bruri-cli", "bruri-replication"],
         open_to_tests_of: &["bruri-ops"],
+    },
+    Door {
+        crates: &["rcgen", "x509-parser"],
+        open_to: &["bruri-pki"],
+        // Certificates as a stranger would make them.
+        open_to_tests_of: &["bruri-replication"],
     },
     Door {
         crates: &["anyhow", "clap"],

@@ -39,11 +39,16 @@ impl Settings {
     pub(super) fn text(&self, data_dir: &Path) -> String {
         let quoted = |address: &SocketAddr| format!("{:?}", address.to_string());
         let peers: Vec<String> = self.peer_addresses.iter().map(quoted).collect();
+        // Written as empty it would override what joining wrote.
+        let peers = match peers.as_slice() {
+            [] => String::new(),
+            peers => format!("peers = [{}]\n", peers.join(", ")),
+        };
         format!(
             "[site]\nname = {name:?}\ndata_dir = \"{data_dir}\"\n{key}\n\
              [edge]\nhttp = [{phones}]\n\n\
              [database]\nurl = {url:?}\n\n\
-             [replication]\nlisten = {listen}\npeers = [{peers}]\n\n{tls}\n\
+             [replication]\nlisten = {listen}\n{peers}\n{tls}\n\
              [telemetry]\nmetrics = {metrics}\nlog = {log:?}\n",
             name = self.name,
             data_dir = data_dir.display(),
@@ -51,7 +56,6 @@ impl Settings {
             phones = quoted(&self.address.phones()),
             url = self.database_url.as_deref().unwrap_or_default(),
             listen = quoted(&self.address.peers()),
-            peers = peers.join(", "),
             tls = self.tls(),
             metrics = quoted(&self.address.metrics()),
             log = self.log,

@@ -6,15 +6,15 @@ use std::{
 };
 
 use anyhow::Context;
+use bruri_pki::{
+    Authority, DAYS_MAX, deployment_key, files,
+    files::{CA_CERT, CA_KEY, DEPLOYMENT_KEY, NewFile, SITE_CERT, SITE_KEY, Written, default_dir},
+    names,
+};
 use clap::Subcommand;
 use time::{Duration, OffsetDateTime};
 
-use crate::pki::{
-    authority::{Authority, DAYS_MAX},
-    deployment_key, files,
-    files::{CA_CERT, CA_KEY, DEPLOYMENT_KEY, NewFile, SITE_CERT, SITE_KEY, Written, default_dir},
-    names, report,
-};
+use crate::pki::report;
 
 /// What to do with certificates.
 #[derive(Debug, Subcommand)]
@@ -75,7 +75,7 @@ fn init(
     now: OffsetDateTime,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
-    let folder = dir.map_or_else(default_dir, |dir| Ok(dir.to_owned()))?;
+    let folder = folder_of(dir)?;
     let shown = folder.display();
     if let Some(name) = files::first_of(&folder, &[CA_CERT, CA_KEY])? {
         anyhow::bail!(
@@ -90,7 +90,7 @@ fn init(
     files::write_new(
         &folder,
         &[
-            NewFile::public(CA_CERT, authority.cert_pem()),
+            NewFile::public(CA_CERT, authority.trusted_pem()),
             NewFile::secret(CA_KEY, &authority.key_pem()),
             NewFile::secret(DEPLOYMENT_KEY, &key.map_or_else(deployment_key::make, Ok)?),
         ],
@@ -117,7 +117,7 @@ struct Issue<'a> {
 
 fn issue(asked: &Issue<'_>, now: OffsetDateTime, out: &mut impl Write) -> anyhow::Result<()> {
     let &Issue { site, dir, folder, until } = asked;
-    let source = dir.map_or_else(default_dir, |dir| Ok(dir.to_owned()))?;
+    let source = folder_of(dir)?;
     let authority = Authority::load(&source, now)?;
     let key = deployment_key::read(&source)?.with_context(|| {
         format!("{} is missing: every site needs it", source.join(DEPLOYMENT_KEY).display())
@@ -133,7 +133,7 @@ fn issue(asked: &Issue<'_>, now: OffsetDateTime, out: &mut impl Write) -> anyhow
     let written = files::write_new(
         folder,
         &[
-            NewFile::public(CA_CERT, authority.cert_pem()),
+            NewFile::public(CA_CERT, authority.trusted_pem()),
             NewFile::public(SITE_CERT, &issued.cert_pem),
             NewFile::secret(SITE_KEY, &issued.key_pem),
             NewFile::secret(DEPLOYMENT_KEY, &key),
@@ -166,6 +166,10 @@ fn tell_next(site: &str, folder: &Path, out: &mut impl Write) -> anyhow::Result<
         writeln!(out, "  3. remove {shown} here: it holds secrets")?;
     }
     Ok(())
+}
+
+fn folder_of(dir: Option<&Path>) -> anyhow::Result<PathBuf> {
+    Ok(dir.map_or_else(default_dir, |dir| Ok(dir.to_owned()))?)
 }
 
 /// What the commands that are proposed need, to find the same CA.

@@ -1,5 +1,6 @@
 //! `bruri site`: a site and its links.
 
+use bruri_pki::names;
 use bruri_wire::proto::site::v1::{
     GetStatusRequest, GetStatusResponse, Log, Peer, site_service_client::SiteServiceClient,
 };
@@ -12,6 +13,8 @@ use crate::{
     print::{self, Column, Output},
 };
 
+mod members;
+
 /// Hexadecimal digits of a chain that are shown: enough to see whether two are equal.
 const CHAIN_DIGITS: usize = 16;
 
@@ -20,6 +23,36 @@ const CHAIN_DIGITS: usize = 16;
 pub(crate) enum SiteCommand {
     /// Tell what the site is, holds and hears
     Status,
+    /// List the sites of the deployment
+    Members,
+    /// Make a token with which a new site joins; at the site that holds the CA
+    Invite {
+        /// The new site's name
+        #[arg(id = "name", value_name = "SITE", value_parser = names::site)]
+        site: String,
+        /// How long the token is good, e.g. 30m, 24h or 7d; at most 30d
+        #[arg(long, default_value = "24h", value_parser = seconds)]
+        valid: u64,
+    },
+    /// Make a site a member that has its own certificate of the deployment
+    Admit {
+        /// The site's name, as its certificate has it
+        #[arg(id = "name", value_name = "SITE", value_parser = names::site)]
+        site: String,
+        /// Where the others reach it; may be repeated
+        // Not `address`, which is the global option.
+        #[arg(id = "reached_at", long = "address", value_name = "HOST:PORT")]
+        addresses: Vec<String>,
+    },
+    /// Have every site refuse a site, for ever; its backups stay
+    Retire {
+        /// The site's name, which never comes back
+        #[arg(id = "name", value_name = "SITE", value_parser = names::site)]
+        site: String,
+        /// Really do it
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 /// Does it.
@@ -30,7 +63,31 @@ pub(crate) async fn run(
 ) -> anyhow::Result<()> {
     match command {
         SiteCommand::Status => status(site, output).await,
+        SiteCommand::Members => members::list(site, output).await,
+        SiteCommand::Invite { site: name, valid } => {
+            members::invite(site, name, *valid, output).await
+        }
+        SiteCommand::Admit { site: name, addresses } => {
+            members::admit(site, name, addresses, output).await
+        }
+        SiteCommand::Retire { site: name, yes } => members::retire(site, name, *yes, output).await,
     }
+}
+
+/// Reads 90s, 30m, 24h or 7d.
+fn seconds(text: &str) -> Result<u64, String> {
+    let expected = || "expected a number and one of s, m, h, d, e.g. 24h".to_owned();
+    let (number, unit) =
+        text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(expected)?;
+    let unit: u64 = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 60 * 60,
+        "d" => 24 * 60 * 60,
+        _ => return Err(expected()),
+    };
+    let number: u64 = number.parse().map_err(|_| expected())?;
+    number.checked_mul(unit).filter(|seconds| *seconds > 0).ok_or_else(expected)
 }
 
 async fn status(site: Option<&SiteAddress>, output: &mut Output<'_>) -> anyhow::Result<()> {
@@ -173,6 +230,16 @@ tokyo  tokyo.example:7440  live         0  2023-11-14T22:15:00Z  0.1.0
 -      paris.example:7440  refused  1,204  -                     -        its certificate has expired
 ";
         assert_eq!(told(&status()), expected);
+    }
+
+    #[test]
+    fn a_duration_is_a_number_and_a_unit() {
+        for (text, expected) in [("90s", 90), ("30m", 1800), ("24h", 86_400), ("7d", 604_800)] {
+            assert_eq!(seconds(text), Ok(expected));
+        }
+        for text in ["", "h", "24", "0h", "-1h", "1.5h", "24 h", "9é", "99999999999999999999d"] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -3,14 +3,13 @@
 use std::{fmt::Write, fs, os::unix::fs::PermissionsExt, path::Path};
 
 use anyhow::Context;
-use rcgen::KeyPair;
-use time::OffsetDateTime;
-
-use super::{
+use bruri_pki::{
+    SiteKey,
     certificate::{self, Certificate},
     deployment_key,
     files::{self, CA_CERT, CA_KEY, DEPLOYMENT_KEY, SITE_CERT, SITE_KEY},
 };
+use time::OffsetDateTime;
 
 const OTHERS: u32 = 0o077;
 const SECONDS_A_DAY: i64 = 24 * 60 * 60;
@@ -44,16 +43,12 @@ impl Report {
         );
         if let Some(authorities) = &authorities {
             self.certificates(&folder.join(CA_CERT), authorities);
-            self.key(
-                &folder.join(CA_KEY),
-                authorities.first(),
-                "not here; it is at the first site",
-            )?;
+            self.key(&folder.join(CA_KEY), authorities, "not here; it is at the first site")?;
         }
         if let Some(site) = &site {
             self.certificates(&folder.join(SITE_CERT), site);
             self.signed(site, authorities.as_deref().unwrap_or_default());
-            self.key(&folder.join(SITE_KEY), site.first(), "MISSING")?;
+            self.key(&folder.join(SITE_KEY), site.get(..1).unwrap_or_default(), "MISSING")?;
         }
         self.deployment_key(folder)
     }
@@ -102,18 +97,13 @@ impl Report {
         self.line("signed", signed);
     }
 
-    fn key(
-        &mut self,
-        path: &Path,
-        of: Option<&Certificate>,
-        where_missing: &str,
-    ) -> anyhow::Result<()> {
+    fn key(&mut self, path: &Path, of: &[Certificate], where_missing: &str) -> anyhow::Result<()> {
         let Some(text) = files::read(path)? else {
             self.line("key", where_missing);
             return Ok(());
         };
-        let fits = match KeyPair::from_pem(&text) {
-            Ok(key) if of.is_some_and(|of| of.fits(&key)) => "fits",
+        let fits = match SiteKey::read(&text) {
+            Ok(key) if of.iter().any(|of| key.fits(of)) => "fits",
             Ok(_) => "DOES NOT FIT the certificate",
             Err(_) => "cannot be read",
         };

@@ -13,7 +13,9 @@ use bruri_wire::{
             version::Standing,
         },
         site::v1::{
-            GetStatusRequest, GetStatusResponse,
+            AdmitSiteRequest, AdmitSiteResponse, GetStatusRequest, GetStatusResponse,
+            InviteSiteRequest, InviteSiteResponse, ListMembersRequest, ListMembersResponse,
+            RetireSiteRequest, RetireSiteResponse,
             site_service_server::{SiteService, SiteServiceServer},
         },
     },
@@ -204,5 +206,33 @@ impl SiteService for Memory {
             files,
             ..Default::default()
         }))
+    }
+
+    async fn list_members(
+        &self,
+        _request: Request<ListMembersRequest>,
+    ) -> Result<Response<ListMembersResponse>, Status> {
+        Err(Status::failed_precondition("this site has no certificates yet"))
+    }
+
+    async fn invite_site(
+        &self,
+        _request: Request<InviteSiteRequest>,
+    ) -> Result<Response<InviteSiteResponse>, Status> {
+        Err(Status::failed_precondition("this site has no certificates yet"))
+    }
+
+    async fn admit_site(
+        &self,
+        _request: Request<AdmitSiteRequest>,
+    ) -> Result<Response<AdmitSiteResponse>, Status> {
+        Err(Status::failed_precondition("this site has no certificates yet"))
+    }
+
+    async fn retire_site(
+        &self,
+        _request: Request<RetireSiteRequest>,
+    ) -> Result<Response<RetireSiteResponse>, Status> {
+        Err(Status::failed_precondition("this site has no certificates yet"))
     }
 }

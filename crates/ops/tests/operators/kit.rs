@@ -76,6 +76,7 @@ impl Site {
             release: "0.1.0".to_owned(),
             started_micros: BEGINNING,
             peers: Box::new(|| vec![Peer { site: "tokyo".to_owned(), ..Peer::default() }]),
+            inviter: None,
         };
         let ops = Ops { store: store.clone(), commits: commits.clone(), about: Arc::new(about) };
         let (ready, told) = watch::channel(true);

@@ -10,6 +10,7 @@ mod conflicts;
 mod erasures;
 mod files;
 mod kit;
+mod members;
 mod restore;
 mod running;
 mod socket;

@@ -33,14 +33,20 @@ impl Engine {
         }
     }
 
-    pub(super) fn reached(&mut self, id: LinkId, site: SiteName) {
+    pub(super) fn reached(&mut self, id: LinkId, site: &SiteName) {
         let subscription = self.new_subscription(id);
         let now = self.time.now;
         let Some(link) = self.link(id) else { return };
+        if link.is_dropped {
+            return self.effects.push(Effect::Hang(id));
+        }
         if !matches!(link.state, State::Dialling) {
             return;
         }
-        link.reached(site, subscription, now);
+        link.reached(site.clone(), subscription, now);
+        if let Some(error) = self.refusal(site) {
+            return self.lose(id, error);
+        }
         self.subscribe(id, subscription);
     }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use bruri_domain::{Chain, Cursor, LogId, SiteName};
+use bruri_domain::{Chain, Cursor, LogId, Membership, SiteName};
 use bruri_store::Page;
 use bruri_wire::proto::replication::v1 as proto;
 
@@ -44,6 +44,8 @@ pub enum Input {
     Changed,
     /// Phones read here: peers should beat often.
     Read,
+    /// The members of the deployment are these now.
+    Members(Membership),
     /// A peer, named by its certificate, opened a stream.
     Opened {
         /// The stream.

@@ -45,6 +45,12 @@ impl Level {
         }
     }
 
+    /// Nothing is expected of such a site any more.
+    pub(crate) fn forget(&mut self, site: &SiteName) {
+        self.sites.remove(site);
+        self.away.remove(site);
+    }
+
     /// By way of a link we have all that a site had then; none, before we began, says nothing.
     pub(crate) fn reach(&mut self, link: LinkId, site: &SiteName, at: Option<Moment>) {
         if let Some((known, at)) = self.sites.get_mut(site).zip(at) {

@@ -26,6 +26,8 @@ pub(crate) struct Link {
     /// Whom the certificate named when it was last reached.
     pub(crate) site: Option<SiteName>,
     pub(crate) release: String,
+    /// It is gone no more.
+    pub(crate) is_dropped: bool,
     /// Why there is no connection.
     pub(crate) error: Option<LinkError>,
     /// When it was last heard, by our wall clock.
@@ -113,6 +115,7 @@ impl Link {
             state: State::Waiting(now),
             site: None,
             release: String::new(),
+            is_dropped: false,
             error: None,
             heard_wall_micros: None,
             backoff: Backoff::default(),
@@ -175,6 +178,11 @@ impl Link {
                 self.logged.clear();
             }
         }
+        if self.is_dropped {
+            self.site = None;
+            self.state = State::Waiting(Moment::MAX);
+            return;
+        }
         self.log(&error);
         let wait = self.backoff.failed(error.needs_a_person, rng);
         self.error = Some(error);
@@ -201,6 +209,7 @@ impl Link {
         let may_be_it = self.site.as_ref().is_none_or(|known| known == site);
         if let State::Waiting(until) = &mut self.state
             && may_be_it
+            && !self.is_dropped
             && !std::mem::replace(&mut self.woken, true)
         {
             *until = now;

@@ -15,6 +15,7 @@ pub mod io;
 mod level;
 mod link;
 mod logs;
+mod members;
 mod place;
 mod report;
 mod supply;
@@ -25,7 +26,7 @@ use std::{
 };
 
 use bruri_domain::{
-    Cursor, LogId, SiteName,
+    Cursor, LogId, Membership, SiteName,
     limits::{PEERS_MAX, READING_SECONDS, VECTOR_RETRY_MILLIS, WATCH_MILLIS},
 };
 use bruri_wire::proto::replication::v1 as proto;
@@ -68,6 +69,7 @@ pub struct Engine {
     links: Vec<Link>,
     supplies: BTreeMap<SupplyId, Supply>,
     level: Level,
+    members: Membership,
     clocks: Clocks,
     readings: Readings,
     /// Which link a stream of ours belongs to.
@@ -135,6 +137,7 @@ impl Engine {
             links: (0..links).map(|id| Link::new(LinkId(id), Moment::ZERO)).collect(),
             supplies: BTreeMap::new(),
             level,
+            members: Membership::default(),
             clocks: Clocks::default(),
             readings: Readings::default(),
             subscriptions: BTreeMap::new(),
@@ -168,6 +171,7 @@ impl Engine {
             Input::Tick => {}
             Input::Changed => self.readings.want(self.time.now),
             Input::Read => self.note_reader(),
+            Input::Members(members) => self.take_members(members),
             Input::Opened { supply, peer } => self.opened(supply, peer),
             Input::Asked { supply, ask } => self.asked(supply, ask),
             Input::Garbled { supply, text } => self.dismiss(supply, Dismissal::Invalid(text)),
@@ -177,7 +181,7 @@ impl Engine {
                 }
             }
             Input::Left(supply) => drop(self.supplies.remove(&supply)),
-            Input::Reached { link, site } => self.reached(link, site),
+            Input::Reached { link, site } => self.reached(link, &site),
             Input::Unreachable { link, error } => self.lose(link, error),
             Input::Heard { subscription, event } => self.heard(subscription, event),
             Input::Ended { subscription, error } => {
@@ -217,13 +221,6 @@ impl Engine {
         });
         let watch = self.watched.saturating_add(WATCH);
         supplies.chain(waits).fold(watch, Moment::min)
-    }
-
-    /// Adds the way to one more peer; returns its number.
-    pub fn add_link(&mut self) -> LinkId {
-        let id = LinkId(u32::try_from(self.links.len()).unwrap_or(u32::MAX));
-        self.links.push(Link::new(id, self.time.now));
-        id
     }
 
     /// What only time changes: who is silent, who has been ahead of us for too long, what our clock does.
@@ -304,7 +301,7 @@ impl Engine {
 
     /// Our cursor of a log has moved.
     fn moved(&mut self, log: &LogId) {
-        if log.site != self.site {
+        if log.site != self.site && !self.is_retired(&log.site) {
             self.level.know(&log.site, self.time.now);
         }
         for supply in self.supplies.values_mut() {
@@ -347,6 +344,9 @@ impl Engine {
 
     /// Holds a peer's first word against its certificate and us.
     fn greet(&mut self, ask: &Ask, peer: &SiteName) -> Result<(), Dismissal> {
+        if let Some(error) = self.refusal(peer) {
+            return Err(self.refuse(peer, error.text));
+        }
         let checked = match ask {
             Ask::Hello(theirs) => hello::check(theirs, peer, &self.hello),
             _ => Err(hello::HelloError::Missing),
@@ -355,11 +355,7 @@ impl Engine {
             self.refused.remove(peer);
             return Ok(());
         };
-        let refusal = error.to_string();
-        if self.is_news(peer, &refusal) {
-            tracing::warn!(%peer, error = refusal, "refused a peer");
-        }
-        Err(Dismissal::Refused(refusal))
+        Err(self.refuse(peer, error.to_string()))
     }
 
     /// Whether a peer was not refused for that the last time.

@@ -32,7 +32,7 @@ const READING: Duration = Duration::from_secs(READING_SECONDS);
 
 /// A stream that a peer opened.
 pub(crate) struct Supply {
-    id: SupplyId,
+    pub(crate) id: SupplyId,
     pub(crate) peer: SiteName,
     opened: Moment,
     pub(crate) greeted: bool,

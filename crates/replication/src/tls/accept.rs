@@ -11,16 +11,17 @@ use std::{
 };
 
 use bruri_domain::limits::{
-    PEER_CONNECTIONS_MAX, PEER_HANDSHAKE_SECONDS_MAX, PEER_HANDSHAKES_MAX, PEER_PING_SECONDS,
-    PEER_PING_SECONDS_MAX, REFUSED_BYTES_MAX, REFUSED_SECONDS_MAX,
+    JOIN_CONNECTIONS_MAX, PEER_CONNECTIONS_MAX, PEER_HANDSHAKE_SECONDS_MAX, PEER_HANDSHAKES_MAX,
+    PEER_PING_SECONDS, PEER_PING_SECONDS_MAX, REFUSED_BYTES_MAX, REFUSED_SECONDS_MAX,
 };
+use rustls::server::Acceptor;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::{Instant, sleep, timeout},
 };
-use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 use tokio_stream::Stream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::transport::{Server, server::Connected};
@@ -29,6 +30,7 @@ use super::{
     PeerId, Refusal, Tls,
     handshakes::{Handshakes, Slot},
     refusal_log::RefusalLog,
+    verify::JOIN,
 };
 
 const HANDSHAKE: Duration = Duration::from_secs(PEER_HANDSHAKE_SECONDS_MAX);
@@ -52,11 +54,35 @@ pub fn incoming(
     tasks: &TaskTracker,
     stop: CancellationToken,
 ) -> Incoming {
+    accept(listener, tls, tasks, stop, None)
+}
+
+/// The same, and who has no certificate yet and asks for the protocol of those who join: they come as
+/// [`Newcomers`] and nowhere else.
+pub fn incoming_with_newcomers(
+    listener: TcpListener,
+    tls: Tls,
+    tasks: &TaskTracker,
+    stop: CancellationToken,
+) -> (Incoming, Newcomers) {
+    let (accepted, newcomers) = mpsc::channel(JOIN_CONNECTIONS_MAX);
+    let joins = Joins { accepted, connections: Arc::new(Semaphore::new(JOIN_CONNECTIONS_MAX)) };
+    (accept(listener, tls, tasks, stop, Some(joins)), Incoming(newcomers))
+}
+
+fn accept(
+    listener: TcpListener,
+    tls: Tls,
+    tasks: &TaskTracker,
+    stop: CancellationToken,
+    joins: Option<Joins>,
+) -> Incoming {
     let (accepted, incoming) = mpsc::channel(PEER_HANDSHAKES_MAX);
     let door = Arc::new(Door {
         tls,
         stop,
         accepted,
+        joins,
         handshakes: Arc::default(),
         connections: Arc::new(Semaphore::new(PEER_CONNECTIONS_MAX)),
         refusals: RefusalLog::default(),
@@ -65,12 +91,15 @@ pub fn incoming(
     Incoming(incoming)
 }
 
-/// The peers that were let in, as they come. Ends when the accept loop was stopped.
+/// Those that were let in, as they come. Ends when the accept loop was stopped.
 #[derive(Debug)]
-pub struct Incoming(mpsc::Receiver<PeerStream>);
+pub struct Incoming<C = PeerConnection>(mpsc::Receiver<PeerStream<C>>);
 
-impl Stream for Incoming {
-    type Item = Result<PeerStream, Infallible>;
+/// Connections of those who join: nobody proved who they are.
+pub type Newcomers = Incoming<NewcomerConnection>;
+
+impl<C> Stream for Incoming<C> {
+    type Item = Result<PeerStream<C>, Infallible>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.0.poll_recv(cx).map(|peer| peer.map(Ok))
@@ -79,9 +108,9 @@ impl Stream for Incoming {
 
 /// A connection that a peer opened to us, its certificate accepted.
 #[derive(Debug)]
-pub struct PeerStream {
+pub struct PeerStream<C = PeerConnection> {
     tls: TlsStream<TcpStream>,
-    connection: PeerConnection,
+    connection: C,
     _counted: OwnedSemaphorePermit,
 }
 
@@ -90,6 +119,13 @@ pub struct PeerStream {
 pub struct PeerConnection {
     /// Whom the certificate names.
     pub peer: PeerId,
+    /// Where the connection comes from.
+    pub address: SocketAddr,
+}
+
+/// A connection of somebody without a certificate.
+#[derive(Clone, Debug)]
+pub struct NewcomerConnection {
     /// Where the connection comes from.
     pub address: SocketAddr,
 }
@@ -135,9 +171,24 @@ struct Door {
     tls: Tls,
     stop: CancellationToken,
     accepted: mpsc::Sender<PeerStream>,
+    /// Where nobody can join, such connections are refused in the handshake.
+    joins: Option<Joins>,
     handshakes: Arc<Handshakes>,
     connections: Arc<Semaphore>,
     refusals: RefusalLog,
+}
+
+/// Where those go who join.
+#[derive(Debug)]
+struct Joins {
+    accepted: mpsc::Sender<PeerStream<NewcomerConnection>>,
+    connections: Arc<Semaphore>,
+}
+
+/// Whom a handshake has let in.
+enum Greeted {
+    Peer(PeerStream),
+    Newcomer(PeerStream<NewcomerConnection>),
 }
 
 impl Door {
@@ -148,38 +199,81 @@ impl Door {
             greeted = self.handshake(tcp) => greeted,
         };
         drop(slot);
-        match greeted.and_then(|tls| self.admit(tls, address)) {
-            Ok(peer) => {
+        match greeted.and_then(|(tls, joins)| self.admit(tls, joins, address)) {
+            Ok(greeted) => {
                 tokio::select! {
                     () = self.stop.cancelled() => {}
-                    // An error only says that the server is gone, and so is the connection then.
-                    _ = self.accepted.send(peer) => {}
+                    () = self.pass_on(greeted) => {}
                 }
             }
             Err(refusal) => self.refusals.log(address, &refusal),
         }
     }
 
-    async fn handshake(&self, tcp: TcpStream) -> Result<TlsStream<TcpStream>, Refusal> {
+    /// An error only says that the server is gone, and so is the connection then.
+    async fn pass_on(&self, greeted: Greeted) {
+        match (greeted, &self.joins) {
+            (Greeted::Peer(peer), _) => drop(self.accepted.send(peer).await),
+            (Greeted::Newcomer(newcomer), Some(joins)) => drop(joins.accepted.send(newcomer).await),
+            (Greeted::Newcomer(_), None) => {}
+        }
+    }
+
+    /// Returns whether it is somebody who joins.
+    async fn handshake(&self, tcp: TcpStream) -> Result<(TlsStream<TcpStream>, bool), Refusal> {
         // A connection that will not be hurried is slower, not wrong.
         let _ = tcp.set_nodelay(true);
-        match timeout(HANDSHAKE, self.tls.acceptor().accept(tcp).into_fallible()).await {
-            Ok(Ok(tls)) => Ok(tls),
+        match timeout(HANDSHAKE, self.shake_hands(tcp)).await {
+            Ok(Ok(greeted)) => Ok(greeted),
             Ok(Err((error, tcp))) => {
-                end_readably(tcp).await;
+                if let Some(tcp) = tcp {
+                    end_readably(tcp).await;
+                }
                 Err(Refusal::of_handshake(&error))
             }
             Err(_) => Err(Refusal::Slow),
         }
     }
 
-    fn admit(&self, tls: TlsStream<TcpStream>, address: SocketAddr) -> Result<PeerStream, Refusal> {
-        let peer = PeerId::of_session(tls.get_ref().1)?;
-        let counted = Arc::clone(&self.connections)
-            .try_acquire_owned()
-            .map_err(|_| Refusal::TooMany(PEER_CONNECTIONS_MAX))?;
-        Ok(PeerStream { tls, connection: PeerConnection { peer, address }, _counted: counted })
+    /// The protocol that is asked for decides whether a certificate is: who joins gets a connection on
+    /// which nothing but joining is served.
+    async fn shake_hands(
+        &self,
+        tcp: TcpStream,
+    ) -> Result<(TlsStream<TcpStream>, bool), (io::Error, Option<TcpStream>)> {
+        let mut acceptor = LazyConfigAcceptor::new(Acceptor::default(), tcp);
+        let hello = match (&mut acceptor).await {
+            Ok(hello) => hello,
+            Err(error) => return Err((error, acceptor.take_io())),
+        };
+        let asks_to_join =
+            hello.client_hello().alpn().is_some_and(|mut all| all.any(|one| one == JOIN));
+        let joins = asks_to_join && self.joins.is_some();
+        let config = if joins { self.tls.joining() } else { self.tls.serving() };
+        let shaken = hello.into_stream(config).into_fallible().await;
+        shaken.map(|tls| (tls, joins)).map_err(|(error, tcp)| (error, Some(tcp)))
     }
+
+    fn admit(
+        &self,
+        tls: TlsStream<TcpStream>,
+        joins: bool,
+        address: SocketAddr,
+    ) -> Result<Greeted, Refusal> {
+        let Some(joins) = self.joins.as_ref().filter(|_| joins) else {
+            let peer = PeerId::of_session(tls.get_ref().1)?;
+            let counted = count(&self.connections, PEER_CONNECTIONS_MAX)?;
+            let connection = PeerConnection { peer, address };
+            return Ok(Greeted::Peer(PeerStream { tls, connection, _counted: counted }));
+        };
+        let counted = count(&joins.connections, JOIN_CONNECTIONS_MAX)?;
+        let connection = NewcomerConnection { address };
+        Ok(Greeted::Newcomer(PeerStream { tls, connection, _counted: counted }))
+    }
+}
+
+fn count(connections: &Arc<Semaphore>, max: usize) -> Result<OwnedSemaphorePermit, Refusal> {
+    Arc::clone(connections).try_acquire_owned().map_err(|_| Refusal::TooMany(max))
 }
 
 /// Closes a refused connection so that the peer can read why. It may already have sent its first
@@ -193,15 +287,15 @@ async fn end_readably(mut tcp: TcpStream) {
     let _ = timeout(LAST_WORDS, drain).await;
 }
 
-impl Connected for PeerStream {
-    type ConnectInfo = PeerConnection;
+impl<C: Clone + Send + Sync + 'static> Connected for PeerStream<C> {
+    type ConnectInfo = C;
 
-    fn connect_info(&self) -> PeerConnection {
+    fn connect_info(&self) -> C {
         self.connection.clone()
     }
 }
 
-impl AsyncRead for PeerStream {
+impl<C: Unpin> AsyncRead for PeerStream<C> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -211,7 +305,7 @@ impl AsyncRead for PeerStream {
     }
 }
 
-impl AsyncWrite for PeerStream {
+impl<C: Unpin> AsyncWrite for PeerStream<C> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -20,7 +20,7 @@ use tokio::{
     sync::oneshot,
     time::timeout,
 };
-use tokio_rustls::client::TlsStream;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::{
     codegen::http::Uri,
     transport::{Channel, Endpoint},
@@ -93,10 +93,18 @@ impl ConnectError {
 /// connection ends, all its calls fail, and another `connect` proves the peer anew. Returns once the
 /// peer has accepted our certificate too, which in TLS 1.3 shows only by what it says next.
 pub async fn connect(tls: &Tls, address: &str) -> Result<(Channel, PeerId), ConnectError> {
+    connect_with(&tls.connector(), address).await
+}
+
+/// The same, however the peer is judged.
+pub(super) async fn connect_with(
+    connector: &TlsConnector,
+    address: &str,
+) -> Result<(Channel, PeerId), ConnectError> {
     let refused = |refusal| ConnectError::Refused { address: address.to_owned(), refusal };
     let host = host(address)?;
     let tcp = reach(address).await?;
-    let stream = timeout(HANDSHAKE, tls.connector().connect(host, tcp))
+    let stream = timeout(HANDSHAKE, connector.connect(host, tcp))
         .await
         .map_err(|_| refused(Refusal::Slow))?
         .map_err(|error| refused(Refusal::of_handshake(&error)))?;

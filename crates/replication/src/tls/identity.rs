@@ -35,6 +35,7 @@ pub struct Identity {
     id: PeerId,
     validity: Validity,
     authorities: Arc<RootCertStore>,
+    cas: Vec<CertificateDer<'static>>,
     certified: CertifiedKey,
 }
 
@@ -135,7 +136,8 @@ impl Identity {
     /// Reads the files and holds them against each other. An expired certificate is no error: peers
     /// refuse it and say so, and the site serves its phones all the same.
     pub fn load(files: &TlsFiles) -> Result<Self, TlsError> {
-        let authorities = Arc::new(read_authorities(&files.ca_file)?);
+        let cas = read_certificates(&files.ca_file)?;
+        let authorities = Arc::new(authorities(&cas, &files.ca_file)?);
         let chain = read_certificates(&files.cert_file)?;
         let key = read_key(&files.key_file)?;
         let leaf = chain.first().ok_or_else(|| certificate(files, "it is empty"))?;
@@ -149,7 +151,7 @@ impl Identity {
             reason: error.to_string(),
         })?;
         let certified = certify(chain, key, files)?;
-        Ok(Self { id, validity, authorities, certified })
+        Ok(Self { id, validity, authorities, cas, certified })
     }
 
     /// Who the certificate says we are.
@@ -169,12 +171,19 @@ impl Identity {
     pub(super) fn certified(&self) -> CertifiedKey {
         self.certified.clone()
     }
+
+    /// With the CAs at the end of the chain.
+    pub(super) fn certified_with_cas(&self) -> CertifiedKey {
+        let mut certified = self.certified.clone();
+        certified.cert.extend(self.cas.iter().cloned());
+        certified
+    }
 }
 
-fn read_authorities(path: &Path) -> Result<RootCertStore, TlsError> {
+fn authorities(cas: &[CertificateDer<'static>], path: &Path) -> Result<RootCertStore, TlsError> {
     let mut store = RootCertStore::empty();
-    for authority in read_certificates(path)? {
-        store.add(authority).map_err(|error| TlsError::Certificate {
+    for authority in cas {
+        store.add(authority.clone()).map_err(|error| TlsError::Certificate {
             path: path.to_owned(),
             reason: format!("a CA in it cannot be used ({error})"),
         })?;

@@ -29,6 +29,11 @@ pub enum Refusal {
     /// Its certificate is of another CA.
     #[error("its certificate was not signed by a CA in our ca_file")]
     UnknownAuthority,
+    /// Its CA is not the one that a token names.
+    #[error(
+        "its CA is not the one that the token names: the token is of another deployment or out of date, or somebody else answers there"
+    )]
+    OtherAuthority,
     /// Its certificate is too old.
     #[error("its certificate has expired (or our clock is wrong); have it renewed there")]
     Expired,

@@ -28,6 +28,8 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use super::{Identity, PeerId, Refusal, TlsError};
 
 const HTTP2: &[u8] = b"h2";
+/// The protocol of who has no certificate yet: HTTP/2, and nothing but joining is served.
+pub(super) const JOIN: &[u8] = b"bruri-join/1";
 
 /// The one provider of cryptography, whatever others a dependency brings in.
 pub(super) fn provider() -> Arc<CryptoProvider> {
@@ -45,6 +47,19 @@ pub(super) fn server_config(identity: &Identity) -> Result<ServerConfig, TlsErro
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified())));
     config.alpn_protocols = vec![HTTP2.to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(config)
+}
+
+/// For those who join: we prove who we are, with the CAs themselves along so that they can be held against
+/// a fingerprint, and they do not.
+pub(super) fn join_config(identity: &Identity) -> Result<ServerConfig, TlsError> {
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified_with_cas())));
+    config.alpn_protocols = vec![JOIN.to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(config)

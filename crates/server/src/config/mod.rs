@@ -15,6 +15,7 @@ pub use sections::{
     DatabaseSection, EdgeSection, OpsSection, ReplicationSection, Secret, Sections, SiteSection,
     TelemetrySection, TlsSection,
 };
+pub use source::SITE_FILE;
 
 /// A valid configuration.
 #[derive(Clone, Debug)]
@@ -40,6 +41,8 @@ pub struct Config {
 pub struct Site {
     /// The site's name.
     pub name: SiteName,
+    /// Somebody has chosen it; else it is the host's.
+    pub is_named: bool,
     /// Where everything is kept; absolute.
     pub data_dir: PathBuf,
     /// The deployment key.
@@ -152,7 +155,8 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// Reads `file`, else `/etc/brurid/brurid.toml` where it exists, and this process's environment.
+    /// Reads `file`, else `/etc/brurid/brurid.toml` where it exists, and this process's environment, over what
+    /// `brurid join` wrote into the data directory.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
         // A variable that is not Unicode is none of ours, or holds no usable value.
         let environment = env::vars_os().filter_map(|(name, value)| {

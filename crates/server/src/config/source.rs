@@ -9,6 +9,8 @@ use super::{ConfigError, Sections};
 
 /// The file that is read where none is named and it exists.
 const DEFAULT_FILE: &str = "/etc/brurid/brurid.toml";
+/// The file in the data directory that `brurid join` writes.
+pub const SITE_FILE: &str = "site.toml";
 const PREFIX: &str = "BRURI_";
 
 /// Every key; those with a list are comma-separated in the environment.
@@ -63,14 +65,38 @@ pub(super) fn read(
     if let Some(file) = &file {
         builder = builder.add_source(Values::of_file(file)?);
     }
-    let merged = builder.add_source(Values::of_environment(environment)?).build();
-    let merged = merged.map_err(|error| ConfigError::Malformed(error.to_string()))?;
+    let builder = builder.add_source(Values::of_environment(environment)?);
+    let merged = build(builder.clone())?;
+    // What `brurid join` wrote lies below all else; where it is, the rest says.
+    let merged = match site_file(&merged)? {
+        Some(site_file) => {
+            let below = config::Config::builder().add_source(Values::of_file(&site_file)?);
+            build(below.add_source(merged))?
+        }
+        None => merged,
+    };
     let mut origins = Map::new();
     note_origins("", &merged.cache, &mut origins)?;
     let sections = merged
         .try_deserialize::<Sections>()
         .map_err(|error| ConfigError::Malformed(error.to_string()))?;
     Ok(Read { sections, file, origins })
+}
+
+fn build(
+    builder: config::builder::ConfigBuilder<config::builder::DefaultState>,
+) -> Result<config::Config, ConfigError> {
+    builder.build().map_err(|error| ConfigError::Malformed(error.to_string()))
+}
+
+/// The file in the data directory, where there is one.
+fn site_file(merged: &config::Config) -> Result<Option<PathBuf>, ConfigError> {
+    let data_dir = match merged.get_string("site.data_dir") {
+        Ok(text) if !text.is_empty() => PathBuf::from(text),
+        Ok(_) | Err(config::ConfigError::NotFound(_)) => super::validate::default_data_dir(),
+        Err(error) => return Err(ConfigError::Malformed(error.to_string())),
+    };
+    Ok(Some(data_dir.join(SITE_FILE)).filter(|file| file.exists()))
 }
 
 /// The values of one source, each with its origin.

@@ -47,7 +47,8 @@ fn site(read: &Read) -> Result<Site, ConfigError> {
     };
     let data_dir = path::absolute(&data_dir).unwrap_or(data_dir);
     let key_file = within(&data_dir, &section.deployment_key_file, "pki/deployment.key");
-    Ok(Site { name, data_dir, deployment_key_file: key_file })
+    let is_named = !section.name.is_empty();
+    Ok(Site { name, is_named, data_dir, deployment_key_file: key_file })
 }
 
 /// The first part of the host's name in the letters that a site's name may have.
@@ -65,7 +66,7 @@ fn site_name_from(host: &str) -> String {
 }
 
 /// For root and for services, which have no home of their own, below /var; else below the home.
-fn default_data_dir() -> PathBuf {
+pub(super) fn default_data_dir() -> PathBuf {
     let home = env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
     match home {
         Some(home) if !User::current().is_root() && home != Path::new("/") && home.is_dir() => {

@@ -19,6 +19,7 @@ mod forks;
 mod groups;
 mod history;
 mod logs;
+mod members;
 mod open;
 mod plans;
 mod prune;

@@ -105,6 +105,75 @@ pub struct Receipt {
     #[prost(uint64, tag = "5")]
     pub bodies: u64,
 }
+/// Member is the payload of a membership record: what one site tells of another, or of itself. Of several
+/// about one site a retirement outranks all others, for ever; else the latest stamp counts.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Member {
+    /// 16 random bytes; unique within the log.
+    #[prost(bytes = "vec", tag = "1")]
+    pub random: ::prost::alloc::vec::Vec<u8>,
+    #[prost(message, optional, tag = "2")]
+    pub stamp: ::core::option::Option<Stamp>,
+    /// The site that it is about.
+    #[prost(string, tag = "3")]
+    pub site: ::prost::alloc::string::String,
+    #[prost(enumeration = "member::State", tag = "4")]
+    pub state: i32,
+    /// Where the site is reached, host:port each; at most 8.
+    #[prost(string, repeated, tag = "5")]
+    pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The site holds the deployment's CA: it invites, and renews certificates.
+    #[prost(bool, tag = "6")]
+    pub issues: bool,
+    /// Who caused it, e.g. `uid 0`; at most 256 bytes.
+    #[prost(string, tag = "7")]
+    pub operator: ::prost::alloc::string::String,
+}
+/// Nested message and enum types in `Member`.
+pub mod member {
+    /// State is what the site is to the others.
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum State {
+        Unspecified = 0,
+        /// One of the deployment.
+        Joined = 1,
+        /// Refused everywhere, for ever.
+        Retired = 2,
+    }
+    impl State {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "STATE_UNSPECIFIED",
+                Self::Joined => "STATE_JOINED",
+                Self::Retired => "STATE_RETIRED",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "STATE_UNSPECIFIED" => Some(Self::Unspecified),
+                "STATE_JOINED" => Some(Self::Joined),
+                "STATE_RETIRED" => Some(Self::Retired),
+                _ => None,
+            }
+        }
+    }
+}
 /// Stamp is the origin's own time; it only orders versions that were written without knowledge of each other.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Stamp {
@@ -229,6 +298,8 @@ pub enum RecordKind {
     Lift = 4,
     /// A site has carried an erasure out; the payload is a Receipt.
     Receipt = 5,
+    /// What is known of a site of the deployment; the payload is a Member.
+    Member = 6,
 }
 impl RecordKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -243,6 +314,7 @@ impl RecordKind {
             Self::Erasure => "RECORD_KIND_ERASURE",
             Self::Lift => "RECORD_KIND_LIFT",
             Self::Receipt => "RECORD_KIND_RECEIPT",
+            Self::Member => "RECORD_KIND_MEMBER",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -254,6 +326,7 @@ impl RecordKind {
             "RECORD_KIND_ERASURE" => Some(Self::Erasure),
             "RECORD_KIND_LIFT" => Some(Self::Lift),
             "RECORD_KIND_RECEIPT" => Some(Self::Receipt),
+            "RECORD_KIND_MEMBER" => Some(Self::Member),
             _ => None,
         }
     }

@@ -9,7 +9,7 @@ use std::{
 use bruri_domain::{
     Author, Clock, Cursor, DeploymentKey, FileId, FileName, Phone, RealmId, SiteName,
 };
-use bruri_replication::{PeerState, PeerStatus, Replication, tls::Tls};
+use bruri_replication::{Doors, PeerState, PeerStatus, Replication, tls::Tls};
 use bruri_store::{
     Backup, Committed, Mark, Options, Store,
     committer::{Commits, Committer},
@@ -122,7 +122,9 @@ impl Place {
         let (running, stopped) = (replication.clone(), stop.clone());
         tasks.spawn(async move { running.run(stopped).await.unwrap() });
         let (serving, stopped) = (replication.clone(), stop.clone());
-        tasks.spawn(async move { serving.serve(listener, stopped).await.unwrap() });
+        tasks.spawn(
+            async move { serving.serve(listener, Doors::default(), stopped).await.unwrap() },
+        );
         let guard = stop.clone().drop_guard();
         let place = self;
         Site { place, store, pool, commits, lookup, replication, stop, tasks, _stop: guard }

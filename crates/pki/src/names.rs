@@ -1,20 +1,20 @@
 //! The names in a certificate: `spiffe://<deployment>/site/<site>`, on the CA only the first part.
 
+use bruri_domain::limits::{DEPLOYMENT_NAME_CHARS_MAX, SITE_NAME_CHARS_MAX};
+
 const SCHEME: &str = "spiffe://";
-const DEPLOYMENT_CHARS_MAX: usize = 63;
-const SITE_CHARS_MAX: usize = 32;
 
 /// Checks a deployment's name.
-pub(crate) fn deployment(text: &str) -> Result<String, String> {
+pub fn deployment(text: &str) -> Result<String, String> {
     let allowed = |b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.');
-    check(text, DEPLOYMENT_CHARS_MAX, allowed)
+    check(text, DEPLOYMENT_NAME_CHARS_MAX, allowed)
         .ok_or_else(|| "expected 1 to 63 of a-z, 0-9, - and .".to_owned())
 }
 
 /// Checks a site's name.
-pub(crate) fn site(text: &str) -> Result<String, String> {
+pub fn site(text: &str) -> Result<String, String> {
     let allowed = |b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-');
-    check(text, SITE_CHARS_MAX, allowed)
+    check(text, SITE_NAME_CHARS_MAX, allowed)
         .ok_or_else(|| "expected 1 to 32 of a-z, 0-9 and -".to_owned())
 }
 
@@ -24,17 +24,17 @@ fn check(text: &str, chars_max: usize, allowed: impl Fn(u8) -> bool) -> Option<S
 }
 
 /// How a CA's certificate names its deployment.
-pub(crate) fn deployment_uri(deployment: &str) -> String {
+pub fn deployment_uri(deployment: &str) -> String {
     format!("{SCHEME}{deployment}")
 }
 
 /// How a site's certificate names it.
-pub(crate) fn site_uri(deployment: &str, site: &str) -> String {
+pub fn site_uri(deployment: &str, site: &str) -> String {
     format!("{SCHEME}{deployment}/site/{site}")
 }
 
 /// Reads either: the deployment, and the site where one is named.
-pub(crate) fn read_uri(uri: &str) -> Option<(String, Option<String>)> {
+pub fn read_uri(uri: &str) -> Option<(String, Option<String>)> {
     let rest = uri.strip_prefix(SCHEME)?;
     match rest.split_once("/site/") {
         Some((of, name)) => Some((deployment(of).ok()?, Some(site(name).ok()?))),

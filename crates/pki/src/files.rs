@@ -7,21 +7,28 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Context;
+use bruri_domain::limits::TLS_FILE_BYTES_MAX;
 
-pub(crate) const CA_CERT: &str = "ca.crt";
-pub(crate) const CA_KEY: &str = "ca.key";
-pub(crate) const SITE_CERT: &str = "site.crt";
-pub(crate) const SITE_KEY: &str = "site.key";
-pub(crate) const DEPLOYMENT_KEY: &str = "deployment.key";
+use crate::error::{Context, Outcome, PkiError};
 
-const FILE_BYTES_MAX: u64 = 256 * 1024;
+/// The CAs that sites trust.
+pub const CA_CERT: &str = "ca.crt";
+/// The key of the CA.
+pub const CA_KEY: &str = "ca.key";
+/// The site's certificate.
+pub const SITE_CERT: &str = "site.crt";
+/// Its key.
+pub const SITE_KEY: &str = "site.key";
+/// The deployment's key.
+pub const DEPLOYMENT_KEY: &str = "deployment.key";
+
 const FOLDER_MODE: u32 = 0o700;
 const PUBLIC_MODE: u32 = 0o644;
 const SECRET_MODE: u32 = 0o600;
 
 /// A file to write.
-pub(crate) struct NewFile<'a> {
+#[derive(Debug)]
+pub struct NewFile<'a> {
     name: &'static str,
     text: &'a str,
     mode: u32,
@@ -29,7 +36,7 @@ pub(crate) struct NewFile<'a> {
 
 /// What became of it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Written {
+pub enum Written {
     /// It was not there.
     Made,
     /// It was there, with the same content.
@@ -38,18 +45,18 @@ pub(crate) enum Written {
 
 impl<'a> NewFile<'a> {
     /// One that all may read.
-    pub(crate) fn public(name: &'static str, text: &'a str) -> Self {
+    pub fn public(name: &'static str, text: &'a str) -> Self {
         Self { name, text, mode: PUBLIC_MODE }
     }
 
     /// One that only its owner may read.
-    pub(crate) fn secret(name: &'static str, text: &'a str) -> Self {
+    pub fn secret(name: &'static str, text: &'a str) -> Self {
         Self { name, text, mode: SECRET_MODE }
     }
 }
 
 /// The pki folder of the data folder that brurid has unless told otherwise.
-pub(crate) fn default_dir() -> anyhow::Result<PathBuf> {
+pub fn default_dir() -> Outcome<PathBuf> {
     if nix::unistd::geteuid().is_root() {
         return Ok(PathBuf::from("/var/lib/brurid/pki"));
     }
@@ -59,10 +66,7 @@ pub(crate) fn default_dir() -> anyhow::Result<PathBuf> {
 }
 
 /// The first of these files that the folder has.
-pub(crate) fn first_of(
-    folder: &Path,
-    names: &[&'static str],
-) -> anyhow::Result<Option<&'static str>> {
+pub fn first_of(folder: &Path, names: &[&'static str]) -> Outcome<Option<&'static str>> {
     for &name in names {
         let path = folder.join(name);
         // A dangling link is in the way as well.
@@ -74,14 +78,14 @@ pub(crate) fn first_of(
 }
 
 /// Reads a file, where there is one.
-pub(crate) fn read(path: &Path) -> anyhow::Result<Option<String>> {
+pub fn read(path: &Path) -> Outcome<Option<String>> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).context(cannot("read", path)),
     };
     let mut bytes = Vec::new();
-    file.take(FILE_BYTES_MAX).read_to_end(&mut bytes).with_context(|| cannot("read", path))?;
+    file.take(TLS_FILE_BYTES_MAX).read_to_end(&mut bytes).with_context(|| cannot("read", path))?;
     let text =
         String::from_utf8(bytes).ok().with_context(|| format!("{} is no text", path.display()))?;
     Ok(Some(text))
@@ -89,10 +93,7 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Option<String>> {
 
 /// Writes all of the files, or none. One that is there stays if it has the same content, and is an
 /// error otherwise.
-pub(crate) fn write_new(
-    folder: &Path,
-    files: &[NewFile<'_>],
-) -> anyhow::Result<Vec<(&'static str, Written)>> {
+pub fn write_new(folder: &Path, files: &[NewFile<'_>]) -> Outcome<Vec<(&'static str, Written)>> {
     make_folder(folder)?;
     let mut done = Vec::new();
     for file in files {
@@ -107,7 +108,7 @@ pub(crate) fn write_new(
     Ok(done)
 }
 
-fn make_folder(folder: &Path) -> anyhow::Result<()> {
+fn make_folder(folder: &Path) -> Outcome<()> {
     if folder.is_dir() {
         return Ok(());
     }
@@ -118,7 +119,7 @@ fn make_folder(folder: &Path) -> anyhow::Result<()> {
     DirBuilder::new().mode(FOLDER_MODE).create(folder).with_context(|| cannot("make", folder))
 }
 
-fn write_one(folder: &Path, file: &NewFile<'_>) -> anyhow::Result<Written> {
+fn write_one(folder: &Path, file: &NewFile<'_>) -> Outcome<Written> {
     let path = folder.join(file.name);
     match OpenOptions::new().write(true).create_new(true).mode(file.mode).open(&path) {
         Ok(mut open) => {
@@ -133,10 +134,30 @@ fn write_one(folder: &Path, file: &NewFile<'_>) -> anyhow::Result<Written> {
             if read(&path)?.as_deref() == Some(file.text) {
                 return Ok(Written::Kept);
             }
-            anyhow::bail!("{} is there with another content; nothing was changed", path.display())
+            Err(PkiError::new(format!(
+                "{} is there with another content; nothing was changed",
+                path.display()
+            )))
         }
         Err(error) => Err(error).context(cannot("write", &path)),
     }
+}
+
+/// Writes a file in the place of another one, at once: whoever reads sees the old or the new one.
+pub fn replace(folder: &Path, file: &NewFile<'_>) -> Outcome<()> {
+    make_folder(folder)?;
+    let (path, new) = (folder.join(file.name), folder.join(format!(".{}.new", file.name)));
+    // One that a crash left behind.
+    let _ = fs::remove_file(&new);
+    let write = || -> io::Result<()> {
+        let mut options = OpenOptions::new();
+        let mut open = options.write(true).create_new(true).mode(file.mode).open(&new)?;
+        open.write_all(file.text.as_bytes())?;
+        open.sync_all()?;
+        fs::rename(&new, &path)?;
+        File::open(folder)?.sync_all()
+    };
+    write().with_context(|| cannot("write", &path))
 }
 
 /// Removes what was made. A failure leaves a file that the next try names, so it is not told.

@@ -2,36 +2,38 @@
 
 use std::{fmt::Write, path::Path};
 
-use anyhow::Context;
+use crate::error::{Context, Outcome, ensure};
 use rand::{TryRngCore, rngs::OsRng};
 
-use super::files::{self, DEPLOYMENT_KEY};
+use crate::files::{self, DEPLOYMENT_KEY};
 
 const BYTES: usize = 32;
 const DIGITS: usize = 64;
 
 /// A new one, as the file holds it.
-pub(crate) fn make() -> anyhow::Result<String> {
+pub fn make() -> Outcome<String> {
     let mut bytes = [0; BYTES];
     OsRng.try_fill_bytes(&mut bytes).context("the system gives no random bytes")?;
     let mut text = String::new();
     for byte in bytes {
-        write!(text, "{byte:02x}")?;
+        // Writing into a string does not fail.
+        let _ = write!(text, "{byte:02x}");
     }
     text.push('\n');
     Ok(text)
 }
 
 /// The one that the folder has, as its file holds it.
-pub(crate) fn read(folder: &Path) -> anyhow::Result<Option<String>> {
+pub fn read(folder: &Path) -> Outcome<Option<String>> {
     let path = folder.join(DEPLOYMENT_KEY);
     let Some(text) = files::read(&path)? else { return Ok(None) };
     let digits = text.trim_end();
-    anyhow::ensure!(
-        digits.len() == DIGITS && digits.bytes().all(|b| b.is_ascii_hexdigit()),
-        "{} is damaged: expected {DIGITS} hexadecimal digits; copy it again from another site",
-        path.display()
-    );
+    ensure(digits.len() == DIGITS && digits.bytes().all(|b| b.is_ascii_hexdigit()), || {
+        format!(
+            "{} is damaged: expected {DIGITS} hexadecimal digits; copy it again from another site",
+            path.display()
+        )
+    })?;
     Ok(Some(text))
 }
 
