@@ -136,7 +136,7 @@ impl FileState {
 }
 
 impl Head {
-    fn rank(&self) -> (bool, Stamp, &Dot) {
+    pub(crate) fn rank(&self) -> (bool, Stamp, &Dot) {
         (self.body.is_some(), self.stamp, &self.dot)
     }
 }

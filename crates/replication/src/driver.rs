@@ -177,6 +177,7 @@ impl Driver {
         if let Input::Reached { link, .. } = &input {
             // Whoever reached it left the channel there.
             if let Some(channel) = self.replication.inner.reached.take(*link) {
+                self.replication.inner.askers.put(*link, channel.clone());
                 self.channels.insert(*link, channel);
             }
         }
@@ -192,6 +193,7 @@ impl Driver {
             Effect::Dial(link) => self.dial(link),
             Effect::Hang(link) => {
                 self.channels.remove(&link);
+                self.replication.inner.askers.remove(link);
                 self.streams.retain(|_, stream| stream.link != link);
             }
             Effect::Subscribe { link, subscription } => self.subscribe(link, subscription),

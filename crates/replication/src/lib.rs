@@ -1,13 +1,17 @@
 //! gRPC between sites: supply logs, consume logs.
 //!
 //! [`engine`] decides everything and does nothing; [`store`] is what it needs of a store, `driver` runs it,
-//! `dial` and `serve` are the two sides of a connection, `batch` says what is believed of what a peer sends, and
+//! `dial` and `serve` are the two sides of a connection, `ask`, `flights` and `answer` what sites ask each other while a
+//! phone waits, `batch` says what is believed of what a peer sends, and
 //! [`tls`] who a peer is.
 
+mod answer;
+mod ask;
 mod batch;
 mod dial;
 mod driver;
 pub mod engine;
+mod flights;
 mod fork;
 mod metrics;
 mod serve;
@@ -15,11 +19,12 @@ pub mod status;
 pub mod store;
 pub mod tls;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, atomic::AtomicU64};
 
 use bruri_store::{Store, StoreError};
 use tokio::time::Instant;
 
+pub use ask::Told;
 pub use driver::AlreadyRunning;
 pub use status::{PeerState, PeerStatus};
 
@@ -46,6 +51,9 @@ struct Inner {
     arrivals: Mutex<Option<Arrivals>>,
     consumers: Consumers,
     reached: Reached,
+    askers: ask::Askers,
+    flights: flights::Flights,
+    read_noted: AtomicU64,
 }
 
 /// Where the peers are, host:port, by their links.
@@ -85,6 +93,9 @@ impl Replication {
             arrivals: Mutex::new(Some(arrivals)),
             consumers: Consumers::default(),
             reached: Reached::default(),
+            askers: ask::Askers::default(),
+            flights: flights::Flights::default(),
+            read_noted: AtomicU64::new(0),
         };
         let replication = Self { inner: Arc::new(inner) };
         metrics::observe(&replication);

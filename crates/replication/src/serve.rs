@@ -1,4 +1,4 @@
-//! The supplier's side: lets peers subscribe, nothing decided.
+//! The supplier's side: lets peers subscribe and ask, nothing decided.
 
 use std::{
     error::Error as _,
@@ -7,10 +7,16 @@ use std::{
     time::Duration,
 };
 
-use bruri_domain::limits::{PEER_GONE_SECONDS_MAX, PEER_MESSAGE_BYTES_MAX, PEER_STREAMS_MAX};
-use bruri_wire::proto::replication::v1::{
-    self as proto,
-    replication_service_server::{ReplicationService, ReplicationServiceServer},
+use bruri_domain::{
+    SiteName,
+    limits::{PEER_GONE_SECONDS_MAX, PEER_MESSAGE_BYTES_MAX, PEER_STREAMS_MAX},
+};
+use bruri_wire::{
+    proto::replication::v1::{
+        self as proto,
+        replication_service_server::{ReplicationService, ReplicationServiceServer},
+    },
+    question::{Question, encode_answer},
 };
 use futures_util::Stream;
 use tokio::{net::TcpListener, sync::mpsc};
@@ -85,13 +91,8 @@ impl ReplicationService for Supplier {
         &self,
         request: Request<Streaming<proto::SubscribeRequest>>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
-        let peer = request
-            .extensions()
-            .get::<PeerConnection>()
-            .ok_or_else(|| Status::unauthenticated("no certificate"))?
-            .peer
-            .clone();
-        let Accepted { supply, responses } = self.replication.accept(peer.site).await?;
+        let peer = peer_of(&request)?;
+        let Accepted { supply, responses } = self.replication.accept(peer).await?;
         let listening = Listening {
             supply,
             asks: request.into_inner(),
@@ -107,6 +108,24 @@ impl ReplicationService for Supplier {
         let inputs = self.replication.inner.inputs.clone();
         Ok(Response::new(Box::pin(Responses { supply, queue: responses, inputs })))
     }
+
+    async fn have_newer(
+        &self,
+        request: Request<proto::HaveNewerRequest>,
+    ) -> Result<Response<proto::HaveNewerResponse>, Status> {
+        peer_of(&request)?;
+        let question = Question::try_from(request.into_inner())
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let (answer, spoken_for) = self.replication.answer(&question).await;
+        Ok(Response::new(encode_answer(answer, &spoken_for)))
+    }
+}
+
+/// Whose certificate the connection of a request showed.
+fn peer_of<T>(request: &Request<T>) -> Result<SiteName, Status> {
+    let connection = request.extensions().get::<PeerConnection>();
+    let connection = connection.ok_or_else(|| Status::unauthenticated("no certificate"))?;
+    Ok(connection.peer.site.clone())
 }
 
 /// Hands in what a consumer says until it has nothing more to say.

@@ -16,6 +16,7 @@ mod deployment_key;
 pub mod lifecycle;
 pub mod listen;
 pub mod metrics_server;
+mod peers;
 pub mod postgres;
 mod retention;
 mod services;

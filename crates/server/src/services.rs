@@ -4,7 +4,7 @@ use std::{net::UdpSocket, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use bruri_domain::Clock as _;
-use bruri_edge::Edge;
+use bruri_edge::{Alone, Edge, Peers};
 use bruri_ops::{About, Ops, Socket};
 use bruri_replication::{
     PeerState, PeerStatus, Replication,
@@ -20,7 +20,8 @@ use sqlx::PgPool;
 use tokio::{net::TcpListener, sync::watch};
 
 use crate::{
-    clock::SystemClock, config::Config, deployment_key, lifecycle::Tasks, listen, retention,
+    clock::SystemClock, config::Config, deployment_key, lifecycle::Tasks, listen,
+    peers::Replicating, retention,
 };
 
 /// What was committed, beside the database: see the store's `witness.rs`.
@@ -183,7 +184,12 @@ impl Services {
         tasks.spawn("ops", async move {
             Ok(bruri_ops::serve_socket(listeners.operators, ops, ready, stop).await?)
         });
-        let edge = Edge::new(self.store, self.commits, self.lookup, bruri_edge::Limits::default());
+        let peers: Arc<dyn Peers> = match &self.replication {
+            Some(replication) => Arc::new(Replicating(replication.clone())),
+            None => Arc::new(Alone),
+        };
+        let limits = bruri_edge::Limits::default();
+        let edge = Edge::new(self.store, (self.commits, self.lookup), peers, limits);
         for listener in listeners.phones {
             serve_phones(listener, edge.clone(), tasks)?;
         }

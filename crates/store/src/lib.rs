@@ -26,6 +26,7 @@ mod judge;
 mod logs;
 pub mod lookup;
 mod metrics;
+mod newer;
 mod noticed;
 mod numbers;
 mod open;

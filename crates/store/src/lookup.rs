@@ -27,6 +27,8 @@ pub struct Served {
     pub version: Option<Found>,
     /// What the phone has seen once it was told.
     pub remembered: Remembered,
+    /// All that is known of the file here.
+    pub state: FileState,
 }
 
 /// Asks for served versions.
@@ -135,7 +137,8 @@ impl Store {
 impl Served {
     /// Of a file of which nothing is known.
     fn nothing() -> Self {
-        Self { version: None, remembered: Remembered::served(&FileState::default()) }
+        let state = FileState::default();
+        Self { version: None, remembered: Remembered::served(&state), state }
     }
 }
 
@@ -156,9 +159,10 @@ fn found(file: &FileId, stored: &Stored, content: Option<Vec<u8>>) -> Answer {
     }
     let remembered = Remembered::served(&state);
     let (Some(head), Some(body)) = (served, body) else {
-        return Ok(Served { version: None, remembered });
+        return Ok(Served { version: None, remembered, state });
     };
+    let head = head.clone();
     let packed = content.ok_or_else(|| StoreError::BodyAbsent(head.dot.clone()))?;
     let content = unpack(body.sha256, body.bytes, &packed)?;
-    Ok(Served { version: Some(Found { head: head.clone(), content }), remembered })
+    Ok(Served { version: Some(Found { head, content }), remembered, state })
 }

@@ -2,7 +2,7 @@
 //!
 //! The daemon's driver and a simulation run the same engine. Read in this order: [`io`], `hello`, `logs`
 //! (who has what), `choice` and `place` (from whom a log is taken, on which stream), `link`, `consume` and `apply`
-//! (our side of a connection), `supply` (the peer's side), `forks`, `level` (how fresh we are), `clocks` and `report`.
+//! (our side of a connection), `supply` (the peer's side), `forks`, `level` (how fresh we are), `standing` (what a read is told of that), `clocks` and `report`.
 
 mod apply;
 mod backoff;
@@ -17,6 +17,7 @@ mod link;
 mod logs;
 mod place;
 mod report;
+mod standing;
 mod supply;
 
 use std::{
@@ -31,6 +32,7 @@ use bruri_domain::{
 use bruri_wire::proto::replication::v1 as proto;
 use rand::{SeedableRng as _, rngs::StdRng};
 
+pub use self::standing::{AskWay, Standing};
 use self::{
     clocks::Clocks,
     io::{

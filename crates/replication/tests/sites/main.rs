@@ -10,6 +10,7 @@
 mod catch_up;
 mod credit;
 mod forged;
+mod fresh;
 mod kit;
 mod level;
 mod lines;

@@ -148,6 +148,14 @@ impl ReplicationService for Liar {
         self.tasks.spawn(tell(self.script.clone(), request.into_inner(), Speaker(out)));
         Ok(Response::new(Box::pin(ReceiverStream::new(responses))))
     }
+
+    /// As a release before this question.
+    async fn have_newer(
+        &self,
+        _: Request<proto::HaveNewerRequest>,
+    ) -> Result<Response<proto::HaveNewerResponse>, Status> {
+        Err(Status::unimplemented("what is that?"))
+    }
 }
 
 /// Sends; what nobody hears any more does not matter.
