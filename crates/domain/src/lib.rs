@@ -5,7 +5,8 @@
 //! are heads, and which of them is served), [`remembered`] (what phones had seen), [`decide`] (what a
 //! backup comes to), [`conflict`] (versions written without knowledge of each other), [`chain`] (how a
 //! log is proved), [`key`] (how a subject is hidden), [`epoch`] (when a log ends and the next begins),
-//! [`fork`] (when it branched), [`fresh`] (what a read must know), [`retention`] (which bodies may go), [`clock`] and [`limits`].
+//! [`fork`] (when it branched), [`fresh`] (what a read must know), [`erasure`] (what is gone for good),
+//! [`retention`] (which bodies may go), [`clock`] and [`limits`].
 
 pub mod chain;
 pub mod clock;
@@ -14,6 +15,7 @@ pub mod context;
 pub mod decide;
 pub mod dot;
 pub mod epoch;
+pub mod erasure;
 pub mod fork;
 pub mod fresh;
 pub mod hash;
@@ -33,6 +35,7 @@ pub use context::Context;
 pub use decide::{Decision, Writer};
 pub use dot::{Cursor, Dot, DotRef, Epoch, InvalidDot, Log, LogId, LogKind, Predecessor};
 pub use epoch::{Ending, Held, Identity, Witness};
+pub use erasure::{Control, Erased, Erasure, Lift, Random, Receipt};
 pub use fresh::{Freshness, InvalidFreshness};
 pub use hash::Sha256;
 pub use key::{DeploymentKey, InvalidDeploymentKey};

@@ -28,6 +28,8 @@ pub const CONTEXT_LOGS_MAX: usize = 256;
 pub const CONTEXT_DOTS_MAX: usize = 4096;
 /// Logs that a site knows, of all sites and epochs.
 pub const LOGS_MAX: usize = 4096;
+/// Erasures of one subject that are not lifted: an operator is refused the next one, and a lift names no more.
+pub const BARS_MAX: usize = 1024;
 
 /// Records in one commit of the edge.
 pub const COMMIT_RECORDS_MAX: usize = 128;

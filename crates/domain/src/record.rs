@@ -11,6 +11,12 @@ pub enum RecordKind {
     Backup,
     /// A version without one.
     Deletion,
+    /// All that was known of a subject is erased.
+    Erasure,
+    /// A subject that was erased is let in again.
+    Lift,
+    /// A site has carried an erasure out.
+    Receipt,
     /// A kind of a later release: kept and forwarded unread.
     Unknown(i32),
 }
@@ -45,6 +51,17 @@ pub struct Version {
     pub suspect: bool,
     /// Who wrote it.
     pub author: Author,
+}
+
+impl RecordKind {
+    /// The kinds that this release reads.
+    pub const KNOWN: [Self; 5] =
+        [Self::Backup, Self::Deletion, Self::Erasure, Self::Lift, Self::Receipt];
+
+    /// Whether the payload is a version of a file.
+    pub fn is_version(self) -> bool {
+        matches!(self, Self::Backup | Self::Deletion)
+    }
 }
 
 impl Version {

@@ -89,6 +89,7 @@ fn store_status(error: &StoreError) -> StatusCode {
         | StoreError::BodyGone(_)
         | StoreError::AmbiguousDot { .. }
         | StoreError::NoConflict(_)
+        | StoreError::TooManyErasures
         | StoreError::NoHead { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         StoreError::Busy
         | StoreError::BodyAbsent(_)

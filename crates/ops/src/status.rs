@@ -16,6 +16,7 @@ pub fn status(error: &StoreError) -> Status {
         StoreError::BodyGone(_)
         | StoreError::NoConflict(_)
         | StoreError::NoHead { .. }
+        | StoreError::TooManyErasures
         | StoreError::AnotherSite { .. }
         | StoreError::AnotherKey
         | StoreError::TooManyLogs(_)

@@ -8,6 +8,7 @@ use bruri_domain::{
 };
 use bruri_store::{Incoming, IncomingBatch};
 use bruri_wire::{
+    control::decode_control,
     proto::replication::v1 as proto,
     record::{InvalidRecord, RawRecord, decode_envelope, decode_version},
     replication::{InvalidMessage, chain, invalid},
@@ -158,10 +159,11 @@ fn record(
             fits(&envelope, &version, bodies, key).map_err(wrong)?;
             Some(version)
         }
-        RecordKind::Unknown(_) => None,
+        _ => None,
     };
+    let control = decode_control(&envelope, payload).map_err(invalid)?;
     let raw = RawRecord { envelope: entry.envelope, payload: entry.payload };
-    Ok(Incoming { raw, envelope, version })
+    Ok(Incoming { raw, envelope, version, control })
 }
 
 fn fits(

@@ -210,7 +210,7 @@ impl Tables {
 
     fn apply_one(&mut self, log: &LogId, incoming: &Incoming, batch: &IncomingBatch) {
         let Some(rows) = self.logs.get_mut(log) else { return };
-        let Incoming { raw, envelope, version } = incoming;
+        let Incoming { raw, envelope, version, .. } = incoming;
         rows.push(raw.clone(), version.as_ref().and_then(|version| version.body));
         let dot = Dot { log: log.clone(), sequence: rows.cursor.sequence };
         let Some(version) = version else { return };

@@ -3,14 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bruri_domain::{
-    Applied, Cursor, Dot, Envelope, FileId, FileState, Sha256, Version, limits::COMMIT_TRIES_MAX,
+    Applied, Control, Cursor, Dot, Envelope, FileId, FileState, Sha256, Version,
+    limits::COMMIT_TRIES_MAX,
 };
 use bruri_wire::record::RawRecord;
 use bytes::Bytes;
+use sqlx::PgConnection;
 
 use crate::{
     Store, StoreError,
     bodies::{Packed, pack},
+    control::{self, Place},
     files::{self, Locking, States},
     logs, metrics,
     noticed::Noticed,
@@ -42,6 +45,8 @@ pub struct Incoming {
     pub envelope: Envelope,
     /// The version that it carries; none for a kind that this release does not know.
     pub version: Option<Version>,
+    /// What it says that concerns no file; none for a version, and for a kind that this release does not know.
+    pub control: Option<Control>,
 }
 
 /// Why a batch was not applied; nothing of it was.
@@ -99,11 +104,29 @@ impl Store {
         records::write(&mut transaction, &writing).await?;
         noticed.write(&mut transaction, self.inner.clock.now_micros()).await?;
         wanted::want(&mut transaction, log, &records, &states).await?;
+        apply_control(&mut transaction, log, batch).await?;
         transaction.commit().await.map_err(StoreError::from)?;
         metrics::conflicts_opened(noticed.opened());
         self.inner.wakeups.wake();
         Ok(())
     }
+}
+
+/// What concerns no file, in the order of the log.
+async fn apply_control(
+    transaction: &mut PgConnection,
+    log: i32,
+    batch: &IncomingBatch,
+) -> Result<(), StoreError> {
+    let mut dot = Dot { log: batch.from.log.id.clone(), sequence: batch.from.sequence };
+    for incoming in &batch.records {
+        dot.sequence = dot.sequence.saturating_add(1);
+        if let Some(control) = &incoming.control {
+            let place = Place { log, dot: &dot };
+            control::apply(&mut *transaction, place, (&incoming.envelope, control)).await?;
+        }
+    }
+    Ok(())
 }
 
 fn files_of(batch: &IncomingBatch) -> BTreeSet<FileId> {

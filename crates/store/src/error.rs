@@ -1,6 +1,9 @@
 //! What can go wrong, by what the caller can do about it.
 
-use bruri_domain::{Dot, FileId, LogId, SiteName, limits::FORK_RECORDS_MAX};
+use bruri_domain::{
+    Dot, FileId, LogId, SiteName,
+    limits::{BARS_MAX, FORK_RECORDS_MAX},
+};
 
 /// Why the store could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +45,9 @@ pub enum StoreError {
     /// A head's body is not here; what is here must not be served for it.
     #[error("the body of {0} is not here yet: it is asked for at other sites")]
     BodyAbsent(Dot),
+    /// A subject was erased over and over and never lifted.
+    #[error("{BARS_MAX} erasures of it are not lifted: lift them before another one")]
+    TooManyErasures,
     /// More waits already than this site works off.
     #[error("too many requests wait for the database")]
     Busy,

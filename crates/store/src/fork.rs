@@ -17,6 +17,7 @@ use sqlx::PgConnection;
 use crate::{
     Store, StoreError,
     columns::{Row, epoch_column, signed},
+    control::{self, Place},
     files::{self, Locking},
     numbers::Given,
     rebuild,
@@ -136,11 +137,15 @@ impl Store {
             let (log, bodies) = (numbers.log.row, BTreeMap::new());
             let writing = Writing { log, records: &again, bodies: &bodies, states: &[] };
             records::write(&mut *transaction, &writing).await?;
+            for record in &again {
+                let dot = Dot { log: numbers.log.id.clone(), sequence: record.sequence };
+                control::moved(&mut *transaction, Place { log, dot: &dot }, &record.raw).await?;
+            }
         }
         Ok(numbers.given(kind, sequence, chain))
     }
 
-    /// A record that is no version of a file, or was erased, stays as it is: nothing in it can be read.
+    /// A record that is no version of a file, or was erased, stays as it is: no dot of the branch is in it.
     fn written_again(
         &self,
         void: &Void,

@@ -2,6 +2,7 @@
 //!
 //! [`proto`] is what proto/ says, in Rust; nobody else sees prost. The other modules are written by hand.
 
+pub mod control;
 pub mod question;
 pub mod record;
 pub mod replication;

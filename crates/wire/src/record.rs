@@ -49,7 +49,7 @@ pub enum InvalidRecord {
     },
 }
 
-fn field(field: &'static str) -> InvalidRecord {
+pub(crate) fn field(field: &'static str) -> InvalidRecord {
     InvalidRecord::Field { field }
 }
 
@@ -125,7 +125,7 @@ pub fn decode_state(bytes: &[u8]) -> Result<FileState, InvalidRecord> {
     Ok(FileState::from_parts(state.generation, heads, context))
 }
 
-fn decode<M: prost::Message + Default>(
+pub(crate) fn decode<M: prost::Message + Default>(
     bytes: &[u8],
     message: &'static str,
     bytes_max: usize,
@@ -136,10 +136,14 @@ fn decode<M: prost::Message + Default>(
     M::decode(bytes).map_err(|_| InvalidRecord::Undecodable { message })
 }
 
-fn kind_number(kind: RecordKind) -> i32 {
+/// A kind as envelopes name it.
+pub fn kind_number(kind: RecordKind) -> i32 {
     match kind {
         RecordKind::Backup => proto::RecordKind::Backup.into(),
         RecordKind::Deletion => proto::RecordKind::Deletion.into(),
+        RecordKind::Erasure => proto::RecordKind::Erasure.into(),
+        RecordKind::Lift => proto::RecordKind::Lift.into(),
+        RecordKind::Receipt => proto::RecordKind::Receipt.into(),
         RecordKind::Unknown(number) => number,
     }
 }
@@ -149,6 +153,9 @@ fn kind(number: i32) -> Option<RecordKind> {
         Ok(proto::RecordKind::Unspecified) => None,
         Ok(proto::RecordKind::Backup) => Some(RecordKind::Backup),
         Ok(proto::RecordKind::Deletion) => Some(RecordKind::Deletion),
+        Ok(proto::RecordKind::Erasure) => Some(RecordKind::Erasure),
+        Ok(proto::RecordKind::Lift) => Some(RecordKind::Lift),
+        Ok(proto::RecordKind::Receipt) => Some(RecordKind::Receipt),
         Err(_) => Some(RecordKind::Unknown(number)),
     }
 }
@@ -233,7 +240,7 @@ fn author(message: Option<proto::version::Author>) -> Result<Author, InvalidReco
     })
 }
 
-fn bounded_name(name: String, what: &'static str) -> Result<String, InvalidRecord> {
+pub(crate) fn bounded_name(name: String, what: &'static str) -> Result<String, InvalidRecord> {
     if name.len() > OPERATOR_BYTES_MAX { Err(field(what)) } else { Ok(name) }
 }
 

@@ -118,7 +118,7 @@ impl Site {
         let chain = from.chain.next(&raw.envelope);
         let to = Cursor { sequence: 1, chain, ..from.clone() };
         let bodies = [(Body::of(content).sha256, Bytes::from_static(content))].into();
-        let records = vec![Incoming { raw, envelope, version: Some(version) }];
+        let records = vec![Incoming { raw, envelope, version: Some(version), control: None }];
         let batch = IncomingBatch { from, to, records, bodies, absent: [].into() };
         self.store.apply(&batch).await.unwrap();
     }

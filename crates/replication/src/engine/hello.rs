@@ -1,7 +1,7 @@
 //! The first message in each direction: whether two sites may and can talk.
 
-use bruri_domain::{SiteName, limits::PEER_TEXT_BYTES_MAX};
-use bruri_wire::proto::{record::v1::RecordKind, replication::v1 as proto};
+use bruri_domain::{RecordKind, SiteName, limits::PEER_TEXT_BYTES_MAX};
+use bruri_wire::{proto::replication::v1 as proto, record::kind_number};
 
 /// The releases of the protocol that this release speaks, from and to.
 const PROTOCOL_MIN: u32 = 1;
@@ -34,9 +34,7 @@ pub(crate) fn ours(site: &SiteName, key_check: [u8; 16], release: &str) -> proto
         site: site.to_string(),
         protocol_min: PROTOCOL_MIN,
         protocol_max: PROTOCOL_MAX,
-        known_kinds: [RecordKind::Backup, RecordKind::Deletion]
-            .map(|kind| i32::from(kind).cast_unsigned())
-            .to_vec(),
+        known_kinds: RecordKind::KNOWN.map(|kind| kind_number(kind).cast_unsigned()).to_vec(),
         deployment_key_check: key_check.to_vec(),
         release: release.to_owned(),
     }

@@ -11,6 +11,7 @@ mod kit;
 mod apply;
 mod backups;
 mod conflicts;
+mod control;
 mod damage;
 mod epochs;
 mod forks;

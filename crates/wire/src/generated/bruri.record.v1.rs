@@ -56,6 +56,55 @@ pub mod version {
         Merge(super::Merge),
     }
 }
+/// Erasure is the payload of a record that raises the generation of its envelope's subject beyond the envelope's,
+/// for ever: what was written under that one or an older one is gone. It bars the subject until a
+/// Lift names it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Erasure {
+    /// 16 random bytes, unique; they name it wherever it is written again.
+    #[prost(bytes = "vec", tag = "1")]
+    pub random: ::prost::alloc::vec::Vec<u8>,
+    #[prost(message, optional, tag = "2")]
+    pub stamp: ::core::option::Option<Stamp>,
+    /// Who erased, for example `uid 0` on the Unix socket; at most 256 bytes.
+    #[prost(string, tag = "3")]
+    pub operator: ::prost::alloc::string::String,
+}
+/// Lift is the payload of a record that lets its envelope's subject in again. An erasure that its writer did not
+/// know still bars.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Lift {
+    /// 16 random bytes, unique.
+    #[prost(bytes = "vec", tag = "1")]
+    pub random: ::prost::alloc::vec::Vec<u8>,
+    #[prost(message, optional, tag = "2")]
+    pub stamp: ::core::option::Option<Stamp>,
+    /// Who lifted; at most 256 bytes.
+    #[prost(string, tag = "3")]
+    pub operator: ::prost::alloc::string::String,
+    /// The random bytes of the erasures that bar no longer, at most 1024.
+    #[prost(bytes = "vec", repeated, tag = "4")]
+    pub erasures: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+}
+/// Receipt is the payload of a record by which the site of its log says that it has carried an erasure out. One of
+/// each site for each erasure; the envelope has the erasure's subject.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Receipt {
+    /// 16 random bytes, unique.
+    #[prost(bytes = "vec", tag = "1")]
+    pub random: ::prost::alloc::vec::Vec<u8>,
+    #[prost(message, optional, tag = "2")]
+    pub stamp: ::core::option::Option<Stamp>,
+    /// The random bytes of the erasure.
+    #[prost(bytes = "vec", tag = "3")]
+    pub erasure: ::prost::alloc::vec::Vec<u8>,
+    /// Versions that lost their content there.
+    #[prost(uint64, tag = "4")]
+    pub versions: u64,
+    /// Different bodies that they named.
+    #[prost(uint64, tag = "5")]
+    pub bodies: u64,
+}
 /// Stamp is the origin's own time; it only orders versions that were written without knowledge of each other.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Stamp {
@@ -174,6 +223,12 @@ pub enum RecordKind {
     Backup = 1,
     /// A version without a body; the payload is a Version.
     Deletion = 2,
+    /// All that is known of a subject is erased, everywhere, for good; the payload is an Erasure.
+    Erasure = 3,
+    /// A subject that was erased is let in again; the payload is a Lift.
+    Lift = 4,
+    /// A site has carried an erasure out; the payload is a Receipt.
+    Receipt = 5,
 }
 impl RecordKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -185,6 +240,9 @@ impl RecordKind {
             Self::Unspecified => "RECORD_KIND_UNSPECIFIED",
             Self::Backup => "RECORD_KIND_BACKUP",
             Self::Deletion => "RECORD_KIND_DELETION",
+            Self::Erasure => "RECORD_KIND_ERASURE",
+            Self::Lift => "RECORD_KIND_LIFT",
+            Self::Receipt => "RECORD_KIND_RECEIPT",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -193,6 +251,9 @@ impl RecordKind {
             "RECORD_KIND_UNSPECIFIED" => Some(Self::Unspecified),
             "RECORD_KIND_BACKUP" => Some(Self::Backup),
             "RECORD_KIND_DELETION" => Some(Self::Deletion),
+            "RECORD_KIND_ERASURE" => Some(Self::Erasure),
+            "RECORD_KIND_LIFT" => Some(Self::Lift),
+            "RECORD_KIND_RECEIPT" => Some(Self::Receipt),
             _ => None,
         }
     }

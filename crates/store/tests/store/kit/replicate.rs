@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bruri_domain::{Cursor, LogId, RecordKind, Sha256};
+use bruri_domain::{Cursor, LogId, Sha256};
 use bruri_store::{ApplyError, Incoming, IncomingBatch, Page, Store};
+use bruri_wire::control::decode_control;
 use bruri_wire::record::{RawRecord, decode_envelope, decode_version};
 use bytes::Bytes;
 
@@ -68,7 +69,9 @@ pub(crate) fn batch_of(
 
 fn incoming(raw: RawRecord) -> Incoming {
     let envelope = decode_envelope(&raw.envelope).unwrap();
-    let payload = raw.payload.as_ref().filter(|_| !matches!(envelope.kind, RecordKind::Unknown(_)));
-    let version = payload.map(|payload| decode_version(payload).unwrap());
-    Incoming { raw, envelope, version }
+    let payload = raw.payload.as_ref();
+    let version = payload.filter(|_| envelope.kind.is_version());
+    let version = version.map(|payload| decode_version(payload).unwrap());
+    let control = payload.and_then(|payload| decode_control(&envelope, payload).unwrap());
+    Incoming { raw, envelope, version, control }
 }

@@ -1,0 +1,203 @@
+//! Records that concern no file: appended to this site's own control log, and applied in the same transaction;
+//! those of other sites are applied with the batch that brings them.
+
+use std::collections::BTreeMap;
+
+use bruri_domain::{Control, Dot, Envelope, LogId, LogKind, Random, Sha256};
+use bruri_wire::{
+    control::{decode_control, encode_control},
+    record::{RawRecord, decode_envelope},
+};
+use sqlx::{PgConnection, PgTransaction};
+
+use crate::{
+    Store, StoreError,
+    columns::{Row, epoch, signed},
+    erasures,
+    numbers::Given,
+    records::{self, NumberedRecord, Writing},
+};
+
+/// A record that only lacks its number.
+pub(crate) struct Draft {
+    pub(crate) control: Control,
+    /// Whom it concerns; none for a record that concerns nobody.
+    pub(crate) subject: Option<Sha256>,
+    /// The erasure generation of the subject that its writer knows.
+    pub(crate) generation: u64,
+}
+
+/// Records that were appended; to be told to [`Store::appended`] after the commit.
+#[must_use]
+pub(crate) struct Appended {
+    dots: Vec<Dot>,
+    given: Option<Given>,
+}
+
+/// Where a record is.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'a> {
+    /// The row of its log.
+    pub(crate) log: i32,
+    pub(crate) dot: &'a Dot,
+}
+
+impl Store {
+    /// Begins a transaction that will append, when that may be done; no row may be locked before.
+    pub(crate) async fn begin_append(&self) -> Result<PgTransaction<'static>, StoreError> {
+        let transaction = self.pool().begin().await?;
+        self.inner.gate.pass().await;
+        Ok(transaction)
+    }
+
+    /// Appends records to the control log and applies them. One whose random bits are in the log already is not
+    /// appended again. The numbers are taken first here, so rows that are to be decided upon are to be
+    /// locked before.
+    pub(crate) async fn append_control(
+        &self,
+        transaction: &mut PgConnection,
+        drafts: &[Draft],
+    ) -> Result<Appended, StoreError> {
+        let known = self.places(transaction, drafts).await?;
+        let is_new = |draft: &&Draft| !known.contains_key(draft.control.random());
+        let new: Vec<&Draft> = drafts.iter().filter(is_new).collect();
+        let (mut given, mut made) = (None, Vec::new());
+        if !new.is_empty() {
+            let (appended, dots) = self.append_new(transaction, &new).await?;
+            (given, made) = (Some(appended), dots);
+        }
+        let mut made = made.into_iter();
+        let dots = drafts.iter().map(|draft| known.get(draft.control.random()).cloned());
+        let dots = dots.filter_map(|known| known.or_else(|| made.next())).collect();
+        Ok(Appended { dots, given })
+    }
+
+    /// Tells the rest of the process what was committed, and returns where the records are.
+    pub(crate) fn appended(&self, appended: Appended) -> Vec<Dot> {
+        if let Some(given) = appended.given {
+            self.numbered(given);
+        }
+        self.inner.wakeups.wake();
+        appended.dots
+    }
+
+    async fn append_new(
+        &self,
+        transaction: &mut PgConnection,
+        drafts: &[&Draft],
+    ) -> Result<(Given, Vec<Dot>), StoreError> {
+        let newest_micros = drafts.iter().map(|draft| draft.control.stamp().micros).max();
+        let (count, newest_micros) = (drafts.len(), newest_micros.unwrap_or(0));
+        let numbers =
+            self.take_numbers(transaction, LogKind::Control, count, newest_micros).await?;
+        let (log, mut sequence, mut chain) = (numbers.log.row, numbers.before, numbers.chain);
+        let (mut records, mut dots) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        for draft in drafts {
+            let raw = encode_control(&draft.control, draft.subject, draft.generation);
+            sequence = sequence.saturating_add(1);
+            chain = chain.next(&raw.envelope);
+            dots.push(Dot { log: numbers.log.id.clone(), sequence });
+            records.push(NumberedRecord { sequence, chain, raw, version: None });
+        }
+        let bodies = BTreeMap::new();
+        let writing = Writing { log, records: &records, bodies: &bodies, states: &[] };
+        records::write(&mut *transaction, &writing).await?;
+        for ((record, draft), dot) in records.iter().zip(drafts).zip(&dots) {
+            let place = Place { log, dot };
+            note_place(&mut *transaction, draft.control.random(), place).await?;
+            apply_raw(&mut *transaction, place, &record.raw).await?;
+        }
+        Ok((numbers.given(LogKind::Control, sequence, chain), dots))
+    }
+
+    /// Where those are that were appended before.
+    async fn places(
+        &self,
+        transaction: &mut PgConnection,
+        drafts: &[Draft],
+    ) -> Result<BTreeMap<Random, Dot>, StoreError> {
+        let randoms: Vec<&[u8]> = drafts.iter().map(|d| d.control.random().as_slice()).collect();
+        let rows = sqlx::query!(
+            "select random, epoch, place.sequence
+               from control_place place
+               join log on log.id = place.log
+              where random = any($1::bytea[])",
+            &randoms as _,
+        )
+        .fetch_all(transaction)
+        .await?;
+        let row = Row { table: "control_place", key: self.site() };
+        let mut places = BTreeMap::new();
+        for found in rows {
+            let random = found.random.try_into().map_err(|_| row.corrupt("random"))?;
+            let log = LogId { site: self.site().clone(), epoch: epoch(found.epoch) };
+            let sequence = row.number("sequence", found.sequence)?;
+            places.insert(random, Dot { log, sequence });
+        }
+        Ok(places)
+    }
+}
+
+/// Notes where a record of this site's own is now.
+async fn note_place(
+    transaction: &mut PgConnection,
+    random: &Random,
+    place: Place<'_>,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "insert into control_place (random, log, sequence) values ($1, $2, $3)
+         on conflict (random) do update set log = excluded.log, sequence = excluded.sequence",
+        random.as_slice(),
+        place.log,
+        signed(place.dot.sequence),
+    )
+    .execute(transaction)
+    .await?;
+    Ok(())
+}
+
+/// Applies a record that was appended again at the end of another log: it is the same, at another place.
+pub(crate) async fn moved(
+    transaction: &mut PgConnection,
+    place: Place<'_>,
+    raw: &RawRecord,
+) -> Result<(), StoreError> {
+    if let Some(control) = apply_raw(&mut *transaction, place, raw).await? {
+        note_place(transaction, control.random(), place).await?;
+    }
+    Ok(())
+}
+
+/// Applies a record that this site wrote itself; one of no kind that concerns no file changes nothing.
+async fn apply_raw(
+    transaction: &mut PgConnection,
+    place: Place<'_>,
+    raw: &RawRecord,
+) -> Result<Option<Control>, StoreError> {
+    let (envelope, control) = read(place.dot, raw)?;
+    if let Some(control) = &control {
+        apply(transaction, place, (&envelope, control)).await?;
+    }
+    Ok(control)
+}
+
+fn read(dot: &Dot, raw: &RawRecord) -> Result<(Envelope, Option<Control>), StoreError> {
+    let row = Row { table: "record", key: dot };
+    let envelope = decode_envelope(&raw.envelope).map_err(|_| row.corrupt("envelope"))?;
+    let control = raw.payload.as_ref().map(|payload| decode_control(&envelope, payload));
+    let control = control.transpose().map_err(|_| row.corrupt("payload"))?.flatten();
+    Ok((envelope, control))
+}
+
+/// What a record changes here, whoever wrote it, and however often it is applied: one function for each kind.
+pub(crate) async fn apply(
+    transaction: &mut PgConnection,
+    place: Place<'_>,
+    (envelope, control): (&Envelope, &Control),
+) -> Result<(), StoreError> {
+    match control {
+        Control::Erasure(erasure) => erasures::erase(transaction, place, envelope, erasure).await,
+        Control::Lift(lift) => erasures::lift(transaction, place, envelope, lift).await,
+        Control::Receipt(receipt) => erasures::receipt(transaction, place, envelope, receipt).await,
+    }
+}
