@@ -6,7 +6,7 @@ use clap_complete::Shell;
 use crate::{
     commands::{
         conflict::ConflictCommand, history::HistoryCommand, phone::PhoneCommand, pki::PkiCommand,
-        site::SiteCommand,
+        realm::RealmCommand, site::SiteCommand,
     },
     connect::SiteAddress,
 };
@@ -49,6 +49,9 @@ pub(crate) enum Command {
     /// Look at conflicts, and choose what phones get
     #[command(subcommand)]
     Conflict(ConflictCommand),
+    /// Look at what a realm wants, and change it
+    #[command(subcommand)]
+    Realm(RealmCommand),
     /// Look at a site and its links
     #[command(subcommand)]
     Site(SiteCommand),

@@ -48,6 +48,9 @@ fn run(args: &Args, mut out: &mut impl Write) -> anyhow::Result<()> {
         Command::Conflict(command) => {
             wait(commands::conflict::run(command, args.address.as_ref(), &mut output))
         }
+        Command::Realm(command) => {
+            wait(commands::realm::run(command, args.address.as_ref(), &mut output))
+        }
         Command::Site(command) => {
             wait(commands::site::run(command, args.address.as_ref(), &mut output))
         }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::Stamp;
+use crate::{RealmChange, Stamp};
 
 /// The random bits of a record; its name wherever it was written again.
 pub type Random = [u8; 16];
@@ -60,6 +60,8 @@ pub enum Control {
     Lift(Lift),
     /// A site has carried an erasure out.
     Receipt(Receipt),
+    /// A realm wants something else.
+    Realm(RealmChange),
 }
 
 impl Control {
@@ -69,6 +71,7 @@ impl Control {
             Self::Erasure(erasure) => &erasure.random,
             Self::Lift(lift) => &lift.random,
             Self::Receipt(receipt) => &receipt.random,
+            Self::Realm(change) => &change.random,
         }
     }
 
@@ -78,6 +81,7 @@ impl Control {
             Self::Erasure(erasure) => erasure.stamp,
             Self::Lift(lift) => lift.stamp,
             Self::Receipt(receipt) => receipt.stamp,
+            Self::Realm(change) => change.stamp,
         }
     }
 }

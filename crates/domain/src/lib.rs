@@ -6,7 +6,7 @@
 //! backup comes to), [`conflict`] (versions written without knowledge of each other), [`chain`] (how a
 //! log is proved), [`key`] (how a subject is hidden), [`epoch`] (when a log ends and the next begins),
 //! [`fork`] (when it branched), [`fresh`] (what a read must know), [`erasure`] (what is gone for good),
-//! [`retention`] (which bodies may go), [`clock`] and [`limits`].
+//! [`realm`] (what a realm wants), [`retention`] (which bodies may go), [`clock`] and [`limits`].
 
 pub mod chain;
 pub mod clock;
@@ -23,6 +23,7 @@ pub mod key;
 pub mod limits;
 pub mod mutant;
 pub mod names;
+pub mod realm;
 pub mod record;
 pub mod remembered;
 pub mod retention;
@@ -43,7 +44,8 @@ pub use names::{
     Family, FileId, FileName, InvalidFileName, InvalidRealmId, InvalidSiteName, RealmId, SiteName,
     Subject,
 };
+pub use realm::{RealmChange, RealmSettings};
 pub use record::{Author, Body, Envelope, Phone, RecordKind, Version};
 pub use remembered::{PhoneKey, Remembered};
-pub use retention::{Fate, HeldBy, Retention, Span};
+pub use retention::{Fate, HeldBy, InvalidRetention, Retention, Span};
 pub use state::{Applied, FileState, Head};

@@ -71,6 +71,12 @@ pub const RETENTION_FILES_MAX: u32 = 256;
 pub const DROPPED_BODIES_MAX: u32 = 256;
 /// Bodies that are wanted from peers at a time.
 pub const WANTED_BODIES_MAX: u32 = 256;
+/// Days for which a realm may keep something otherwise than for ever.
+pub const RETENTION_DAYS_MAX: u64 = 36_500;
+/// Bytes of what a realm wants, with room for what later releases say.
+pub const REALM_SETTINGS_BYTES_MAX: usize = 8 * 1024;
+/// Milliseconds between two looks at what realms want, at least.
+pub const REALMS_MILLIS: u64 = 500;
 /// Seconds after which a job may be taken over from a process that died.
 pub const JOB_LEASE_SECONDS: u64 = 60;
 

@@ -17,6 +17,8 @@ pub enum RecordKind {
     Lift,
     /// A site has carried an erasure out.
     Receipt,
+    /// What a realm wants.
+    Realm,
     /// A kind of a later release: kept and forwarded unread.
     Unknown(i32),
 }
@@ -55,8 +57,8 @@ pub struct Version {
 
 impl RecordKind {
     /// The kinds that this release reads.
-    pub const KNOWN: [Self; 5] =
-        [Self::Backup, Self::Deletion, Self::Erasure, Self::Lift, Self::Receipt];
+    pub const KNOWN: [Self; 6] =
+        [Self::Backup, Self::Deletion, Self::Erasure, Self::Lift, Self::Receipt, Self::Realm];
 
     /// Whether the payload is a version of a file.
     pub fn is_version(self) -> bool {

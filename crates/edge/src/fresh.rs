@@ -178,7 +178,7 @@ async fn version(
 impl Edge {
     /// What the realm wants.
     fn freshness(&self) -> Freshness {
-        Freshness::default()
+        self.inner.store.realm(&self.inner.realm).freshness
     }
 }
 

@@ -3,6 +3,7 @@
 use bruri_wire::proto::{
     conflict::v1::conflict_service_server::SERVICE_NAME as CONFLICT,
     history::v1::history_service_server::SERVICE_NAME as HISTORY,
+    realm::v1::realm_service_server::SERVICE_NAME as REALM,
     site::v1::site_service_server::SERVICE_NAME as SITE,
 };
 use tokio::sync::watch;
@@ -10,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 /// The services whose health can be asked for; the empty name is the site as a whole.
-const NAMES: [&str; 4] = ["", HISTORY, CONFLICT, SITE];
+const NAMES: [&str; 5] = ["", HISTORY, CONFLICT, REALM, SITE];
 
 /// Tells what `ready` says until `stop`; then that nothing is served any more, and lets go of those who
 /// watch, who would otherwise keep the server from ending.

@@ -1,7 +1,7 @@
-//! gRPC for operators: history, conflicts and the state of the site, with health and reflection.
+//! gRPC for operators: history, conflicts, realms and the state of the site, with health and reflection.
 //!
 //! Each handler is three moves: decode the request, one call, encode the answer. Read in this order:
-//! [`Ops`] (what the services work with), `history`, `conflicts` and `site` (the handlers), `restore` and `facts`
+//! [`Ops`] (what the services work with), `history`, `conflicts`, `realms` and `site` (the handlers), `restore` and `facts`
 //! (what they call), `decode` and `encode`, `status` (which code a failure is), `operator` (who asks),
 //! and for serving them `socket`, `connection`, `health` and `serve`.
 
@@ -14,6 +14,7 @@ mod facts;
 mod health;
 mod history;
 mod operator;
+mod realms;
 mod restore;
 mod serve;
 mod site;

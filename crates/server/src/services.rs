@@ -160,6 +160,11 @@ impl Services {
             retention::run(pruned, stop).await;
             Ok(())
         });
+        let (realms, stop) = (store.clone(), tasks.stop());
+        tasks.spawn("realms", async move {
+            realms.keep_realms(stop).await;
+            Ok(())
+        });
         let deployment = tls.as_ref().map(|tls| tls.ours().deployment.clone()).unwrap_or_default();
         let replication = match tls {
             Some(tls) => Some(start_replication(config, &store, tls, tasks).await?),

@@ -15,6 +15,7 @@ use crate::{
     columns::{Row, epoch, signed},
     erasures,
     numbers::Given,
+    realms,
     records::{self, NumberedRecord, Writing},
 };
 
@@ -199,5 +200,6 @@ pub(crate) async fn apply(
         Control::Erasure(erasure) => erasures::erase(transaction, place, envelope, erasure).await,
         Control::Lift(lift) => erasures::lift(transaction, place, envelope, lift).await,
         Control::Receipt(receipt) => erasures::receipt(transaction, place, envelope, receipt).await,
+        Control::Realm(change) => realms::change(transaction, place, change).await,
     }
 }

@@ -34,6 +34,7 @@ mod numbers;
 mod open;
 mod own;
 pub mod prune;
+mod realms;
 mod rebuild;
 mod records;
 pub mod remembered;
@@ -80,6 +81,7 @@ struct Inner {
     gate: gate::Gate,
     wakeups: wakeups::Wakeups,
     unwritten: unwritten::Unwritten,
+    realms: realms::Realms,
 }
 
 impl Store {

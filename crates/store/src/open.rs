@@ -12,6 +12,7 @@ use crate::{
     Inner, Store, StoreError,
     gate::Gate,
     own::{self, Own},
+    realms::Realms,
     unwritten::Unwritten,
     wakeups::Wakeups,
 };
@@ -124,8 +125,11 @@ impl Store {
             gate: Gate::new(),
             wakeups: Wakeups::new(),
             unwritten: Unwritten::default(),
+            realms: Realms::default(),
         };
-        Ok(Self { inner: Arc::new(inner) })
+        let store = Self { inner: Arc::new(inner) };
+        store.read_realms().await?;
+        Ok(store)
     }
 }
 

@@ -8,6 +8,7 @@ use prost::Message as _;
 
 use crate::{
     proto::record::v1 as proto,
+    realm::decode_change,
     record::{InvalidRecord, RawRecord, bounded_name, decode, encode_envelope, field},
 };
 
@@ -17,6 +18,7 @@ pub fn encode_control(control: &Control, subject: Option<Sha256>, generation: u6
         Control::Erasure(it) => (RecordKind::Erasure, proto::Erasure::from(it).encode_to_vec()),
         Control::Lift(it) => (RecordKind::Lift, proto::Lift::from(it).encode_to_vec()),
         Control::Receipt(it) => (RecordKind::Receipt, proto::Receipt::from(it).encode_to_vec()),
+        Control::Realm(it) => (RecordKind::Realm, proto::RealmChange::from(it).encode_to_vec()),
     };
     let envelope = Envelope { kind, subject, generation, payload: Sha256::of(&payload) };
     RawRecord { envelope: encode_envelope(&envelope), payload: Some(payload.into()) }
@@ -43,6 +45,8 @@ pub fn decode_control(
             let receipt: proto::Receipt = decode(payload, "receipt", PAYLOAD_BYTES_MAX)?;
             Control::Receipt(receipt.try_into()?)
         }
+        // It concerns no subject.
+        RecordKind::Realm => return Ok(Some(Control::Realm(decode_change(payload)?))),
         RecordKind::Backup | RecordKind::Deletion | RecordKind::Unknown(_) => return Ok(None),
     };
     if envelope.subject.is_none() {
@@ -55,11 +59,14 @@ pub fn decode_control(
     Ok(Some(control))
 }
 
-fn random(bytes: &[u8], what: &'static str) -> Result<Random, InvalidRecord> {
+pub(crate) fn random(bytes: &[u8], what: &'static str) -> Result<Random, InvalidRecord> {
     bytes.try_into().map_err(|_| field(what))
 }
 
-fn stamp(stamp: Option<proto::Stamp>, what: &'static str) -> Result<Stamp, InvalidRecord> {
+pub(crate) fn stamp(
+    stamp: Option<proto::Stamp>,
+    what: &'static str,
+) -> Result<Stamp, InvalidRecord> {
     stamp.map(Stamp::from).ok_or(field(what))
 }
 

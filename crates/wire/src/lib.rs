@@ -4,6 +4,7 @@
 
 pub mod control;
 pub mod question;
+pub mod realm;
 pub mod record;
 pub mod replication;
 
@@ -33,6 +34,11 @@ pub mod proto {
     pub mod history {
         pub mod v1 {
             include!("generated/bruri.history.v1.rs");
+        }
+    }
+    pub mod realm {
+        pub mod v1 {
+            include!("generated/bruri.realm.v1.rs");
         }
     }
     pub mod record {

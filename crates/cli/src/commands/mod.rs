@@ -4,4 +4,5 @@ pub(crate) mod conflict;
 pub(crate) mod history;
 pub(crate) mod phone;
 pub(crate) mod pki;
+pub(crate) mod realm;
 pub(crate) mod site;

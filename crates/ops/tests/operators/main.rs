@@ -9,6 +9,7 @@
 mod conflicts;
 mod files;
 mod kit;
+mod realms;
 mod restore;
 mod running;
 mod socket;

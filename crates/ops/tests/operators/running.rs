@@ -45,6 +45,7 @@ async fn health_follows_readiness(pool: PgPool) {
         "",
         "bruri.history.v1.HistoryService",
         "bruri.conflict.v1.ConflictService",
+        "bruri.realm.v1.RealmService",
         "bruri.site.v1.SiteService",
     ] {
         let request = HealthCheckRequest { service: service.to_owned() };
@@ -61,7 +62,7 @@ async fn health_follows_readiness(pool: PgPool) {
             }
         }
     }
-    let unknown = HealthCheckRequest { service: "bruri.realm.v1.RealmService".to_owned() };
+    let unknown = HealthCheckRequest { service: "bruri.none.v1.NoService".to_owned() };
     assert_eq!(client.check(unknown).await.unwrap_err().code(), tonic::Code::NotFound);
 }
 
@@ -85,6 +86,7 @@ async fn reflection_tells_of_the_services_that_are_here(pool: PgPool) {
         [
             "bruri.history.v1.HistoryService",
             "bruri.conflict.v1.ConflictService",
+            "bruri.realm.v1.RealmService",
             "bruri.site.v1.SiteService",
             "grpc.health.v1.Health"
         ]

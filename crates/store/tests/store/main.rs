@@ -21,6 +21,7 @@ mod logs;
 mod open;
 mod plans;
 mod prune;
+mod realms;
 mod rebuild;
 mod remembered;
 mod stress;
