@@ -140,7 +140,6 @@ impl Erased {
 }
 
 #[cfg(test)]
-#[expect(clippy::arithmetic_side_effects, reason = "a test that overflows panics, as it should")]
 mod tests {
     use proptest::prelude::*;
 

@@ -157,8 +157,8 @@ pub const HEARTBEAT_BUSY_MILLIS: u64 = 100;
 /// Milliseconds between two heartbeats while nothing changes.
 pub const HEARTBEAT_IDLE_MILLIS: u64 = 1000;
 /// Streams at a time on one connection of a peer: its live and its catch-up stream, and room for the
-/// successors of streams that are just ending; and its questions.
-pub const PEER_STREAMS_MAX: u32 = 8 + PEER_ASKS_MAX as u32;
+/// successors of streams that are just ending; and its 32 questions ([`PEER_ASKS_MAX`]).
+pub const PEER_STREAMS_MAX: u32 = 40;
 /// Seconds until a message of a peer has arrived whole: the largest, at 300 kbit/s. A dead line is
 /// noticed by pings, long before.
 pub const PEER_MESSAGE_SECONDS_MAX: u64 = 60;

@@ -102,7 +102,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.how {
             How::Bounded(until) => {
-                write!(f, "bounded={}", until.elapsed().as_micros().div_ceil(1000))?
+                write!(f, "bounded={}", until.elapsed().as_micros().div_ceil(1000))?;
             }
             How::Asked { .. } => f.write_str("asked")?,
             How::Local => f.write_str("local")?,
@@ -183,7 +183,6 @@ impl Edge {
 }
 
 #[cfg(test)]
-#[expect(clippy::arithmetic_side_effects, reason = "a test that overflows panics, as it should")]
 mod tests {
     use super::*;
 

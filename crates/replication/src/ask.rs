@@ -293,7 +293,6 @@ impl Replication {
 }
 
 #[cfg(test)]
-#[expect(clippy::arithmetic_side_effects, reason = "a test that overflows panics, as it should")]
 mod tests {
     use super::*;
 

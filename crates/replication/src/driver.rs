@@ -130,6 +130,7 @@ impl Replication {
         driver.run(stop).await;
         // Nobody serves these streams any more: with the ways to them they end.
         self.inner.consumers.clear();
+        self.inner.flights.ended().await;
         Ok(())
     }
 }

@@ -11,12 +11,16 @@ use std::{
 use bruri_domain::{FileId, FileState};
 use bruri_wire::question::Question;
 use tokio::sync::oneshot;
+use tokio_util::task::TaskTracker;
 
 use crate::{Replication, ask::Told};
 
 /// The files about which peers are asked now, each with the reads that wait for the next question.
 #[derive(Debug, Default)]
-pub(crate) struct Flights(Mutex<HashMap<FileId, Vec<Waiting>>>);
+pub(crate) struct Flights {
+    files: Mutex<HashMap<FileId, Vec<Waiting>>>,
+    tasks: TaskTracker,
+}
 
 #[derive(Debug)]
 struct Waiting {
@@ -46,9 +50,15 @@ impl Flights {
         waiting
     }
 
+    /// Waits for those under way: each lasts as long as its question.
+    pub(crate) async fn ended(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<FileId, Vec<Waiting>>> {
         // Every change is one call, so the map is whole even after a panic.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -66,7 +76,8 @@ impl Replication {
         let (sender, told) = oneshot::channel();
         if let Some(first) = self.inner.flights.join(Waiting { question, told: sender }) {
             // So that a phone which hangs up takes no other's answer with it.
-            tokio::spawn(Flight { replication: self.clone(), file: Some(file.clone()) }.fly(first));
+            let flight = Flight { replication: self.clone(), file: Some(file.clone()) };
+            self.inner.flights.tasks.spawn(flight.fly(first));
         }
         // Where the flight broke off nothing was told.
         told.await.unwrap_or_default()

@@ -27,7 +27,7 @@ impl Store {
         if wanted.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let hashes: Vec<&[u8]> = wanted.iter().map(|body| &body.sha256.as_bytes()[..]).collect();
+        let hashes: Vec<&[u8]> = wanted.iter().map(|body| body.sha256.as_bytes()).collect();
         let rows = sqlx::query!(
             "select sha256, content from body where sha256 = any($1::bytea[])",
             &hashes as _,
@@ -36,7 +36,7 @@ impl Store {
         .await?;
         let mut contents = BTreeMap::new();
         for row in rows {
-            let body = wanted.iter().find(|body| body.sha256.as_bytes()[..] == row.sha256);
+            let body = wanted.iter().find(|body| body.sha256.as_bytes() == row.sha256);
             let Some(body) = body else { continue };
             contents.insert(body.sha256, unpack(body.sha256, body.bytes, &row.content)?);
         }

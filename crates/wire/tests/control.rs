@@ -29,14 +29,12 @@ fn receipt() -> Control {
     Control::Receipt(Receipt { random: [3; 16], stamp: STAMP, erasure, versions, bodies })
 }
 
-fn subject() -> Option<Sha256> {
-    Some(Sha256([9; 32]))
-}
+const SUBJECT: Option<Sha256> = Some(Sha256([9; 32]));
 
 fn read(control: &Control) -> Result<Option<Control>, InvalidRecord> {
-    let raw = encode_control(control, subject(), 4);
+    let raw = encode_control(control, SUBJECT, 4);
     let envelope = decode_envelope(&raw.envelope).unwrap();
-    assert_eq!((envelope.subject, envelope.generation), (subject(), 4));
+    assert_eq!((envelope.subject, envelope.generation), (SUBJECT, 4));
     let payload = raw.payload.unwrap();
     assert_eq!(envelope.payload, Sha256::of(&payload));
     assert!(payload.len() <= PAYLOAD_BYTES_MAX);
@@ -62,14 +60,14 @@ fn what_is_missing_or_out_of_bounds_is_refused() {
         Envelope { kind, subject, generation, payload }
     };
     let payload = proto::Erasure { random: vec![1; 16], ..Default::default() }.encode_to_vec();
-    let known = envelope(RecordKind::Erasure, subject(), 0);
+    let known = envelope(RecordKind::Erasure, SUBJECT, 0);
     assert_eq!(decode_control(&known, &payload), field("erasure.stamp"));
     assert_eq!(decode_control(&known, b""), field("erasure.random"));
-    let raw = encode_control(&erasure(""), subject(), 0);
+    let raw = encode_control(&erasure(""), SUBJECT, 0);
     let whole = raw.payload.unwrap();
     let nobody = envelope(RecordKind::Erasure, None, 0);
     assert_eq!(decode_control(&nobody, &whole), field("envelope.subject"));
-    let last = envelope(RecordKind::Erasure, subject(), i64::MAX.unsigned_abs());
+    let last = envelope(RecordKind::Erasure, SUBJECT, i64::MAX.unsigned_abs());
     assert_eq!(decode_control(&last, &whole), field("envelope.generation"));
     let unreadable = InvalidRecord::Undecodable { message: "erasure" };
     assert_eq!(decode_control(&known, &[0xff; 9]), Err(unreadable));

@@ -418,15 +418,4 @@ impl Engine {
     pub(crate) fn hello(&self) -> proto::Hello {
         self.hello.clone()
     }
-
-    /// Until when this site has all that every site had which is not away; none where it has not found out
-    /// since it began.
-    pub fn fresh_until(&self) -> Option<Moment> {
-        self.level.at(self.time.now)
-    }
-
-    /// The sites that are away: not known for 2 s to have nothing that is not here.
-    pub fn away(&self) -> &BTreeSet<SiteName> {
-        self.level.away()
-    }
 }

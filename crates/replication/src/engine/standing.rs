@@ -37,6 +37,17 @@ pub struct AskWay {
 }
 
 impl Engine {
+    /// Until when this site has all that every site had which is not away; none where it has not found out
+    /// since it began.
+    pub fn fresh_until(&self) -> Option<Moment> {
+        self.level.at(self.time.now)
+    }
+
+    /// The sites that are away: not known for 2 s to have nothing that is not here.
+    pub fn away(&self) -> &BTreeSet<SiteName> {
+        self.level.away()
+    }
+
     /// How this site stands now, given which connections may be used to ask.
     pub fn standing(&self, now: Moment, usable: impl Fn(LinkId) -> bool) -> Standing {
         let mut standing = Standing {

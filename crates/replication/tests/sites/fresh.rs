@@ -45,7 +45,9 @@ async fn a_site_that_asks_knows_what_was_acknowledged_before() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_site_that_is_cut_off_is_asked_through_another() {
     let (a, b, _c, proxies) = three(&Deployment::new()).await;
-    proxies.iter().for_each(|proxy| proxy.set(Mode::Cut));
+    for proxy in &proxies {
+        proxy.set(Mode::Cut);
+    }
     for number in 0..50 {
         let content = Bytes::from(format!("Name={number}\r\n"));
         a.put(&file(1), content.clone()).await;

@@ -73,7 +73,7 @@ async fn records_of_a_control_log_that_forked_are_appended_again_with_the_same_r
 
     let theirs = tokyo.store.vector().await.unwrap();
     let theirs = theirs.into_iter().find(|at| at.log.id == old).unwrap();
-    assert_eq!(london.store.peer_has(&[theirs]).await.unwrap(), [old.clone()]);
+    assert_eq!(london.store.peer_has(&[theirs]).await.unwrap(), std::slice::from_ref(&old));
     london.store.set_back(&common).await.unwrap();
     let again = erase(&london, 3).await;
 
