@@ -129,13 +129,19 @@ mod tests {
         Dot { log: LogId { site, epoch: Epoch(1) }, sequence }
     }
 
-    /// The logs that these writes leave: nobody had seen more of a log than there was.
+    /// The logs that these writes leave: nobody had seen more of a log than there was, and who had seen a version had
+    /// seen what its writer had.
     fn logs(writes: &[Write]) -> [Vec<(u64, Version)>; LOGS] {
-        let (mut logs, mut generation) = ([const { Vec::new() }; LOGS], 0);
+        let mut logs = [const { Vec::<(u64, Version)>::new() }; LOGS];
+        let mut generation = 0;
         for (number, (log, seen, erased, micros)) in writes.iter().enumerate() {
             let mut context = Context::default();
             for (other, upto) in seen.iter().enumerate() {
-                context.raise_to(&dot(other, (*upto).min(logs[other].len() as u64)));
+                let upto = (*upto).min(logs[other].len() as u64);
+                context.raise_to(&dot(other, upto));
+                for (_, version) in &logs[other][..usize::try_from(upto).unwrap()] {
+                    context.unite(&version.context);
+                }
             }
             generation += u64::from(*erased);
             let name = FileName::parse("299_16xxdata.txt").unwrap();
