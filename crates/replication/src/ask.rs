@@ -201,7 +201,7 @@ impl Replication {
     /// it does not know), and how many are away. What is read after this call is at least as fresh.
     pub fn read(&self) -> (Option<Instant>, usize) {
         self.note_reader();
-        let standing = self.standing();
+        let standing = self.engine().freshness(self.inner.began.elapsed());
         let until = standing.until.and_then(|until| self.inner.began.checked_add(until));
         (until, standing.away)
     }

@@ -196,7 +196,7 @@ fn kind_of(bytes: &[u8]) -> Result<RecordKind, InvalidRecord> {
 
 #[test]
 fn a_kind_of_a_later_release_is_kept_as_unknown() {
-    for number in [3, 77, i32::MAX, -1] {
+    for number in [77, i32::MAX, -1] {
         let bytes = envelope(|e| e.kind = number);
         assert_eq!(kind_of(&bytes), Ok(RecordKind::Unknown(number)));
     }

@@ -48,17 +48,20 @@ impl Engine {
         self.level.away()
     }
 
-    /// How this site stands now, given which connections may be used to ask.
-    pub fn standing(&self, now: Moment, usable: impl Fn(LinkId) -> bool) -> Standing {
-        let mut standing = Standing {
-            until: self.level.at(now),
-            away: self.level.away().len(),
-            needed: self.level.present().cloned().collect(),
-            ..Standing::default()
-        };
+    /// How fresh this site is now, without whom to ask: every read wants to know.
+    pub fn freshness(&self, now: Moment) -> Standing {
+        let (until, away) = (self.level.at(now), self.level.away().len());
+        let mut standing = Standing { until, away, ..Standing::default() };
         for link in &self.links {
             self.count_unheard(link, now, &mut standing);
         }
+        standing
+    }
+
+    /// How this site stands now, given which connections may be used to ask.
+    pub fn standing(&self, now: Moment, usable: impl Fn(LinkId) -> bool) -> Standing {
+        let mut standing = self.freshness(now);
+        standing.needed.extend(self.level.present().cloned());
         standing.ways = self.ways_to(&standing.needed, now, usable);
         standing
     }

@@ -111,8 +111,8 @@ fn a_reserved_number_that_is_used_again_is_found() {
 fn an_enum_value_that_is_gone_renamed_or_renumbered_is_found() {
     let changes: [fn(&mut Vec<EnumValueDescriptorProto>); 3] = [
         |values| values.retain(|value| value.number() != 2),
-        |values| values.last_mut().unwrap().name = Some("RECORD_KIND_GONE".into()),
-        |values| values.last_mut().unwrap().number = Some(7),
+        |values| values[2].name = Some("RECORD_KIND_GONE".into()),
+        |values| values[2].number = Some(99),
     ];
     for change in changes {
         let found = breaks_after(|set| change(&mut enumeration(set, RECORD, "RecordKind").value));
@@ -130,7 +130,8 @@ fn an_enum_that_is_gone_is_found() {
 #[test]
 fn an_rpc_that_is_gone_is_found() {
     let found = breaks_after(|set| service(set, REPLICATION).method.clear());
-    assert_eq!(found, ["rpc bruri.replication.v1.ReplicationService.Subscribe is gone"]);
+    let gone = |rpc| format!("rpc bruri.replication.v1.ReplicationService.{rpc} is gone");
+    assert_eq!(found, ["HaveNewer", "Subscribe"].map(gone));
 }
 
 #[test]
