@@ -88,3 +88,17 @@ async fn who_does_not_answer_in_time_is_not_taken_to_have_told() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_was_never_reached_is_not_taken_to_have_nothing() {
+    let deployment = Deployment::new();
+    let (tokyo, nobody) = (deployment.place("tokyo").await, deployment.place("paris").await);
+    // It accepts and says nothing.
+    let line = Proxy::to(nobody.address).await;
+    line.set(Mode::Silent);
+    let tokyo = tokyo.start(&[line.address]).await;
+    assert_eq!(tokyo.read(), (None, 0));
+    assert!(!tokyo.ask(&file(1), WITHIN).await.told.is_complete);
+    eventually("it counts as away", async || tokyo.read().1 == 1).await;
+    assert!(tokyo.read().0.is_some());
+}

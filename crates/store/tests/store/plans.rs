@@ -1,7 +1,7 @@
 //! Every statement finds its rows by an index: asked of the database itself, for the very statements that
 //! the store has prepared.
 
-use bruri_domain::Cursor;
+use bruri_domain::{Body, Cursor, Freshness, RealmId, RealmSettings};
 use sqlx::{
     AssertSqlSafe, PgPool, Row as _,
     postgres::{PgConnectOptions, PgPoolOptions},
@@ -12,7 +12,7 @@ use bytes::Bytes;
 use crate::kit::{FIRST_MICROS, NOTHING, Origin, Site, file_of, key};
 
 /// Statements that are meant to read a whole table, by how they begin.
-const WHOLE: [&str; 9] = [
+const WHOLE: [&str; 10] = [
     "select site, epoch, kind,",
     "select sum(sequence)",
     "select count(*) as \"count!\" from log",
@@ -23,6 +23,8 @@ const WHOLE: [&str; 9] = [
     // As much of them as the limit says.
     "select sha256 from dropped_body",
     "with chosen as",
+    // A row for each realm.
+    "select id, state from realm",
 ];
 
 /// Everything that a store can be asked, over one connection.
@@ -55,6 +57,16 @@ async fn ask_everything(site: &Site) {
     }
     ask_of_retention(site, &mut tokyo).await;
     ask_of_conflicts(site).await;
+    ask_of_realms(site).await;
+    store.contents(&[Body::of(b"c")]).await.unwrap();
+}
+
+async fn ask_of_realms(site: &Site) {
+    let realm = RealmId::built_in();
+    for freshness in [Freshness::Strict, Freshness::default()] {
+        let change = |settings: &mut RealmSettings| settings.freshness = freshness;
+        site.store.change_realm(&realm, change, String::new()).await.unwrap();
+    }
 }
 
 async fn ask_of_conflicts(site: &Site) {

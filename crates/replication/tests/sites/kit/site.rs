@@ -225,13 +225,16 @@ impl Site {
         Asked { told, content }
     }
 
+    /// Until when it is level with all that are not away, and how many are.
+    pub(crate) fn read(&self) -> (Option<tokio::time::Instant>, usize) {
+        self.replication.read()
+    }
+
     /// Waits until it knows itself to be level with all that are not away, as of a short time ago.
     pub(crate) async fn until_fresh(&self) {
         let soon = Duration::from_millis(300);
-        eventually("fresh", async || {
-            self.replication.read().0.is_some_and(|until| until.elapsed() < soon)
-        })
-        .await;
+        eventually("fresh", async || self.read().0.is_some_and(|until| until.elapsed() < soon))
+            .await;
     }
 
     /// The logs of which at least one record is known.
