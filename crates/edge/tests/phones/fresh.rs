@@ -133,6 +133,20 @@ async fn what_a_peer_tells_is_served_and_seen_and_never_stored(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "bruri_store::MIGRATOR")]
+async fn a_phone_that_puts_back_what_is_here_after_it_was_told_of_a_newer_one_is_heard(
+    pool: PgPool,
+) {
+    let (site, peers) = among(pool).await;
+    site.put(FILE, b"Name=here").await;
+    *peers.newer.lock().unwrap() = Some(b"Name=there");
+    assert_eq!(site.get(FILE).await.text(), "Name=there");
+    let records = site.records().await;
+    assert_eq!(site.put(FILE, b"Name=here").await, 204);
+    assert_eq!(site.records().await, records + 1);
+    assert_eq!(site.get(FILE).await.text(), "Name=here");
+}
+
+#[sqlx::test(migrator = "bruri_store::MIGRATOR")]
 async fn where_a_site_has_nothing_it_waits_longer_and_says_what_it_does_not_know(pool: PgPool) {
     let (site, peers) = among(pool).await;
     peers.told.lock().unwrap().away = 2;
