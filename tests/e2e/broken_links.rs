@@ -48,7 +48,9 @@ async fn over_a_slow_link_a_backup_takes_as_long_as_the_link_and_not_much_more()
     let body = Bodies::new(1).next(500);
 
     here.back_up(FILE, &body, &Book::default()).await.unwrap();
-    assert_eq!(there.restore(FILE).await.unwrap(), None, "nothing is faster than the link");
+    let began = tokio::time::Instant::now();
+    let asked = there.restore(FILE).await.unwrap();
+    assert!(asked.is_none() || began.elapsed() >= SLOW, "nothing is faster than the link");
 
     let there = tokio::sync::Mutex::new(there);
     eventually(PATIENCE, "the backup is at tokyo", async || {

@@ -1,7 +1,7 @@
 //! The scenarios: whole sites, real processes, and what people and faults do to them.
 //!
-//! Sizes can be set: `BRURI_E2E_BACKUPS`, `BRURI_E2E_KILLS`, `BRURI_E2E_BACKLOG`, `BRURI_E2E_TRIES`; and
-//! the chance repeated: `BRURI_E2E_SEED`.
+//! Sizes can be set: `BRURI_E2E_BACKUPS`, `BRURI_E2E_KILLS`, `BRURI_E2E_BACKLOG`, `BRURI_E2E_TRIES`,
+//! `BRURI_E2E_MOVES`, `BRURI_E2E_PAUSED_MOVES`; and the chance repeated: `BRURI_E2E_SEED`.
 
 #![cfg(test)]
 #![expect(clippy::arithmetic_side_effects, reason = "a test that overflows panics, as it should")]
@@ -11,6 +11,7 @@ mod catch_up;
 mod conflicts;
 mod erasure;
 mod five_sites;
+mod fresh;
 mod kills;
 mod lag;
 mod lost_tails;

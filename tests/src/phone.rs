@@ -35,6 +35,8 @@ pub struct Got {
     pub status: u16,
     /// The body.
     pub body: Vec<u8>,
+    /// How fresh it says it is; empty where it does not say.
+    pub freshness: String,
 }
 
 impl Book {
@@ -74,7 +76,11 @@ impl Phone {
         };
         let request = request(method, self.address, &format!("/{file}"), body);
         let answer = connection.exchange(&request).await.context("send as a phone")?;
-        let got = Got { status: answer.status, body: answer.body.to_owned() };
+        let got = Got {
+            status: answer.status,
+            body: answer.body.to_owned(),
+            freshness: answer.header("bruri-freshness").unwrap_or_default().to_owned(),
+        };
         let is_kept = !answer.header("connection").is_some_and(|v| v.eq_ignore_ascii_case("close"));
         self.connection = is_kept.then_some(connection);
         Ok(got)

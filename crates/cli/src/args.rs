@@ -6,7 +6,7 @@ use clap_complete::Shell;
 use crate::{
     commands::{
         conflict::ConflictCommand, erase::EraseArgs, history::HistoryCommand, phone::PhoneCommand,
-        pki::PkiCommand, site::SiteCommand,
+        pki::PkiCommand, realm::RealmCommand, site::SiteCommand,
     },
     connect::SiteAddress,
 };
@@ -51,6 +51,9 @@ pub(crate) enum Command {
     Conflict(ConflictCommand),
     /// Erase all that is known of an extension, at every site, for good
     Erase(EraseArgs),
+    /// Look at what a realm wants, and change it
+    #[command(subcommand)]
+    Realm(RealmCommand),
     /// Look at a site and its links
     #[command(subcommand)]
     Site(SiteCommand),

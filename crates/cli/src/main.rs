@@ -51,6 +51,9 @@ fn run(args: &Args, mut out: &mut impl Write) -> anyhow::Result<()> {
         Command::Erase(args_of) => {
             wait(commands::erase::run(args_of, args.address.as_ref(), &mut output))
         }
+        Command::Realm(command) => {
+            wait(commands::realm::run(command, args.address.as_ref(), &mut output))
+        }
         Command::Site(command) => {
             wait(commands::site::run(command, args.address.as_ref(), &mut output))
         }

@@ -75,6 +75,11 @@ impl Context {
         theirs.is_none_or(|theirs| mine.is_some_and(|mine| mine.covers_all(theirs)))
     }
 
+    /// Whether all that the other had seen was seen. False where it cannot be told.
+    pub fn covers_all(&self, other: &Self) -> bool {
+        other.logs.keys().all(|log| self.covers_log(log, other))
+    }
+
     /// Adds one version, and nothing below it.
     pub fn add(&mut self, dot: &Dot) {
         if !self.covers(dot) {

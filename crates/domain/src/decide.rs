@@ -16,7 +16,7 @@ pub enum Writer<'a> {
 pub enum Decision {
     /// Every head has this body already: no version is made, and the writer knows all there is.
     Confirmed,
-    /// There is nothing to delete: no version is made, and the writer knows all there is.
+    /// There is nothing to delete here: no version is made, and the writer hears so.
     NotThere,
     /// A version is made, with this context.
     Version(Context),
@@ -29,11 +29,26 @@ impl FileState {
         let is_there = self.served().is_some_and(|head| head.body.is_some());
         match body {
             None if !is_there => Decision::NotThere,
-            Some(_) if self.all_heads_are(body) => Decision::Confirmed,
+            Some(_) if self.all_heads_are(body) && !self.is_outdone_by(writer) => {
+                Decision::Confirmed
+            }
             _ => Decision::Version(match writer {
                 Writer::Operator => self.whole_context(),
                 Writer::Phone(remembered) => self.context_for(remembered),
             }),
+        }
+    }
+}
+
+impl FileState {
+    /// Whether the writer was given what is not known here yet: a peer told of it while the log is still bringing it.
+    /// A body that equals the heads here says something new then all the same: that this is what is to stay.
+    fn is_outdone_by(&self, writer: Writer<'_>) -> bool {
+        match writer {
+            Writer::Phone(Some(Remembered::Seen { generation, context })) => {
+                *generation == self.generation() && !self.context().covers_all(context)
+            }
+            Writer::Phone(_) | Writer::Operator => false,
         }
     }
 }
@@ -67,6 +82,18 @@ mod tests {
             assert_eq!(same.decide(Some(Sha256::of(b"a")), writer), Decision::Confirmed);
             assert!(matches!(other.decide(Some(Sha256::of(b"a")), writer), Decision::Version(_)));
         }
+    }
+
+    #[test]
+    fn what_a_phone_sends_that_saw_more_than_is_known_here_supersedes_it() {
+        let known = file(&[Some(b"a")]);
+        let seen = Remembered::served(&file(&[Some(b"a"), Some(b"b")]));
+        let Remembered::Seen { context, .. } = seen.clone() else { panic!("it was served") };
+        let version = Decision::Version(context);
+        assert_eq!(known.decide(Some(Sha256::of(b"a")), Writer::Phone(Some(&seen))), version);
+        let erased = FileState::from_parts(1, known.heads().to_vec(), Context::default());
+        let again = erased.decide(Some(Sha256::of(b"a")), Writer::Phone(Some(&seen)));
+        assert_eq!(again, Decision::Confirmed);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Member, Stamp};
+use crate::{Member, RealmChange, Stamp};
 
 /// The random bits of a record; its name wherever it was written again.
 pub type Random = [u8; 16];
@@ -62,6 +62,8 @@ pub enum Control {
     Receipt(Receipt),
     /// What is known of a site.
     Member(Member),
+    /// A realm wants something else.
+    Realm(RealmChange),
 }
 
 impl Control {
@@ -72,6 +74,7 @@ impl Control {
             Self::Lift(lift) => &lift.random,
             Self::Receipt(receipt) => &receipt.random,
             Self::Member(member) => &member.random,
+            Self::Realm(change) => &change.random,
         }
     }
 
@@ -82,6 +85,7 @@ impl Control {
             Self::Lift(lift) => lift.stamp,
             Self::Receipt(receipt) => receipt.stamp,
             Self::Member(member) => member.stamp,
+            Self::Realm(change) => change.stamp,
         }
     }
 }

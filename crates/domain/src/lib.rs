@@ -5,7 +5,8 @@
 //! are heads, and which of them is served), [`remembered`] (what phones had seen), [`decide`] (what a
 //! backup comes to), [`conflict`] (versions written without knowledge of each other), [`chain`] (how a
 //! log is proved), [`key`] (how a subject is hidden), [`epoch`] (when a log ends and the next begins),
-//! [`fork`] (when it branched), [`erasure`] (what is gone for good), [`retention`] (which bodies may go), [`clock`] and [`limits`].
+//! [`fork`] (when it branched), [`fresh`] (what a read must know), [`erasure`] (what is gone for good),
+//! [`realm`] (what a realm wants), [`retention`] (which bodies may go), [`clock`] and [`limits`].
 
 pub mod chain;
 pub mod clock;
@@ -16,12 +17,14 @@ pub mod dot;
 pub mod epoch;
 pub mod erasure;
 pub mod fork;
+pub mod fresh;
 pub mod hash;
 pub mod key;
 pub mod limits;
 pub mod member;
 pub mod mutant;
 pub mod names;
+pub mod realm;
 pub mod record;
 pub mod remembered;
 pub mod retention;
@@ -35,6 +38,7 @@ pub use decide::{Decision, Writer};
 pub use dot::{Cursor, Dot, DotRef, Epoch, InvalidDot, Log, LogId, LogKind, Predecessor};
 pub use epoch::{Ending, Held, Identity, Witness};
 pub use erasure::{Control, Erased, Erasure, Lift, Random, Receipt};
+pub use fresh::{Freshness, InvalidFreshness};
 pub use hash::Sha256;
 pub use key::{DeploymentKey, InvalidDeploymentKey};
 pub use member::{Member, MemberState, Membership, NotAdmitted};
@@ -42,7 +46,8 @@ pub use names::{
     Family, FileId, FileName, InvalidFileName, InvalidRealmId, InvalidSiteName, InvalidSubject,
     RealmId, SiteName, Subject,
 };
+pub use realm::{RealmChange, RealmSettings};
 pub use record::{Author, Body, Envelope, Phone, RecordKind, Version};
 pub use remembered::{PhoneKey, Remembered};
-pub use retention::{Fate, HeldBy, Retention, Span};
+pub use retention::{Fate, HeldBy, InvalidRetention, Retention, Span};
 pub use state::{Applied, FileState, Head};

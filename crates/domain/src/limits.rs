@@ -77,6 +77,12 @@ pub const RETENTION_FILES_MAX: u32 = 256;
 pub const DROPPED_BODIES_MAX: u32 = 256;
 /// Bodies that are wanted from peers at a time.
 pub const WANTED_BODIES_MAX: u32 = 256;
+/// Days for which a realm may keep something otherwise than for ever.
+pub const RETENTION_DAYS_MAX: u64 = 36_500;
+/// Bytes of what a realm wants, with room for what later releases say.
+pub const REALM_SETTINGS_BYTES_MAX: usize = 8 * 1024;
+/// Milliseconds between two looks at what realms want, at least.
+pub const REALMS_MILLIS: u64 = 500;
 /// Seconds after which a job may be taken over from a process that died.
 pub const JOB_LEASE_SECONDS: u64 = 60;
 
@@ -184,8 +190,8 @@ pub const HEARTBEAT_BUSY_MILLIS: u64 = 100;
 /// Milliseconds between two heartbeats while nothing changes.
 pub const HEARTBEAT_IDLE_MILLIS: u64 = 1000;
 /// Streams at a time on one connection of a peer: its live and its catch-up stream, and room for the
-/// successors of streams that are just ending.
-pub const PEER_STREAMS_MAX: u32 = 8;
+/// successors of streams that are just ending; and its 32 questions ([`PEER_ASKS_MAX`]).
+pub const PEER_STREAMS_MAX: u32 = 40;
 /// Seconds until a message of a peer has arrived whole: the largest, at 300 kbit/s. A dead line is
 /// noticed by pings, long before.
 pub const PEER_MESSAGE_SECONDS_MAX: u64 = 60;
@@ -219,6 +225,37 @@ pub const CLOCK_OFFSET_MILLIS_MAX: u64 = 2000;
 pub const CLOCK_DOUBT_SECONDS: u64 = 600;
 /// Seconds for which peers beat often after a phone has read here.
 pub const READING_SECONDS: u64 = 5;
+
+// Fresh reads.
+
+/// Milliseconds that what a site knows of others may be old for a read, where a realm says nothing else.
+pub const FRESHNESS_MILLIS_DEFAULT: u64 = 300;
+/// The same that a realm may allow.
+pub const FRESHNESS_MILLIS_MAX: u64 = 60_000;
+/// Milliseconds that a read waits for the answers of peers where this site has a version itself.
+pub const ASK_MILLIS_MAX: u64 = 150;
+/// The same where this site has none: "not found" is the dangerous answer.
+pub const ASK_NOTHING_MILLIS_MAX: u64 = 1000;
+/// Milliseconds that any peer may have its question answered in, whatever it says.
+pub const ANSWER_MILLIS_MAX: u64 = 2000;
+/// Questions to one peer at a time; more wait, within their deadline.
+pub const PEER_ASKS_MAX: usize = 32;
+/// Questions of peers that are answered at a time; beyond, this site cannot tell.
+pub const PEER_ANSWERS_MAX: usize = 64;
+/// Questions to one peer that fail in a row until it is not asked for a while.
+pub const ASK_FAILURES_MAX: u32 = 3;
+/// Milliseconds of that while.
+pub const ASK_BREAK_MILLIS: u64 = 1000;
+/// Sites that a peer is asked to ask in our place.
+pub const ASK_FORWARDS_MAX: usize = PEERS_MAX;
+/// Peers that are asked to ask the same site in our place.
+pub const ASK_HUBS_MAX: usize = 2;
+/// Bytes of bodies in one answer to a peer; with more, this site cannot tell.
+pub const ANSWER_BODIES_BYTES_MAX: usize = 3 * 1024 * 1024;
+/// Bytes of a file's state in one answer to a peer; with more, this site cannot tell.
+pub const ANSWER_STATE_BYTES_MAX: usize = 512 * 1024;
+/// Milliseconds between two words to peers that phones read here, at least.
+pub const READING_NOTE_MILLIS: u64 = 1000;
 
 // Epochs and forks.
 

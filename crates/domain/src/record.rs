@@ -19,6 +19,8 @@ pub enum RecordKind {
     Receipt,
     /// What is known of a site of the deployment.
     Member,
+    /// What a realm wants.
+    Realm,
     /// A kind of a later release: kept and forwarded unread.
     Unknown(i32),
 }
@@ -57,8 +59,15 @@ pub struct Version {
 
 impl RecordKind {
     /// The kinds that this release reads.
-    pub const KNOWN: [Self; 6] =
-        [Self::Backup, Self::Deletion, Self::Erasure, Self::Lift, Self::Receipt, Self::Member];
+    pub const KNOWN: [Self; 7] = [
+        Self::Backup,
+        Self::Deletion,
+        Self::Erasure,
+        Self::Lift,
+        Self::Receipt,
+        Self::Member,
+        Self::Realm,
+    ];
 
     /// Whether the payload is a version of a file.
     pub fn is_version(self) -> bool {

@@ -4,9 +4,9 @@
 //! is judged piece by piece. Time is the record's stamp, days are UTC's, weeks begin on Monday. Only bodies
 //! go, never a place in a log (law 2); what was erased has none and is not asked about here.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
-use crate::{Context, Dot, Stamp};
+use crate::{Context, Dot, Stamp, limits::RETENTION_DAYS_MAX};
 
 /// How long something is kept; none: for ever.
 pub type Span = Option<Duration>;
@@ -14,6 +14,7 @@ pub type Span = Option<Duration>;
 const MICROS_A_QUARTER: u64 = 15 * 60 * 1_000_000;
 const MICROS_A_DAY: u64 = 24 * 60 * 60 * 1_000_000;
 const DAYS_A_WEEK: u64 = 7;
+const SECONDS_A_DAY: u64 = 24 * 60 * 60;
 
 /// What a realm keeps of the versions that nobody is served any more.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -35,6 +36,78 @@ impl Default for Retention {
     /// Every version for ever, but for thinning.
     fn default() -> Self {
         Self { all: None, days: None, weeks: None, months: None, thins: true }
+    }
+}
+
+/// A text that is no retention.
+#[derive(Debug, Eq, PartialEq, thiserror::Error)]
+#[error(
+    "retention is a list like `all=30d,days=365d,weeks=forever,thin`: all, days, weeks and months, each with `forever` or \
+     1 to {RETENTION_DAYS_MAX} days; and `thin`"
+)]
+pub struct InvalidRetention;
+
+impl Retention {
+    /// Reads it as it is written. Of what is not named nothing is kept for its own sake.
+    ///
+    /// # Errors
+    /// Where a word is not known or named twice, or a number is out of bounds.
+    pub fn parse(text: &str) -> Result<Self, InvalidRetention> {
+        let nothing = Some(Duration::ZERO);
+        let mut retention =
+            Self { all: nothing, days: nothing, weeks: nothing, months: nothing, thins: false };
+        for word in text.split(',') {
+            let Some((name, span)) = word.split_once('=') else {
+                let is_new = word == "thin" && !std::mem::replace(&mut retention.thins, true);
+                is_new.then_some(()).ok_or(InvalidRetention)?;
+                continue;
+            };
+            let place = match name {
+                "all" => &mut retention.all,
+                "days" => &mut retention.days,
+                "weeks" => &mut retention.weeks,
+                "months" => &mut retention.months,
+                _ => return Err(InvalidRetention),
+            };
+            if std::mem::replace(place, read_span(span)?) != nothing {
+                return Err(InvalidRetention);
+            }
+        }
+        Ok(retention)
+    }
+}
+
+fn read_span(text: &str) -> Result<Span, InvalidRetention> {
+    if text == "forever" {
+        return Ok(None);
+    }
+    let digits = text.strip_suffix('d').filter(|d| d.bytes().all(|byte| byte.is_ascii_digit()));
+    let days: Option<u64> = digits.and_then(|digits| digits.parse().ok());
+    let days = days.filter(|days| (1..=RETENTION_DAYS_MAX).contains(days));
+    let seconds = days.and_then(|days| days.checked_mul(SECONDS_A_DAY));
+    Ok(Some(Duration::from_secs(seconds.ok_or(InvalidRetention)?)))
+}
+
+impl fmt::Display for Retention {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let spans = [
+            ("all", self.all),
+            ("days", self.days),
+            ("weeks", self.weeks),
+            ("months", self.months),
+        ];
+        let mut words = Vec::new();
+        for (name, span) in spans {
+            match span {
+                None => words.push(format!("{name}=forever")),
+                Some(span) if span.as_secs() < SECONDS_A_DAY => {}
+                Some(span) => words.push(format!("{name}={}d", span.as_secs() / SECONDS_A_DAY)),
+            }
+        }
+        if self.thins {
+            words.push("thin".to_owned());
+        }
+        f.write_str(&words.join(","))
     }
 }
 

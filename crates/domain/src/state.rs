@@ -64,6 +64,12 @@ impl FileState {
     /// Takes in a version that was written under that generation. The records of one log must come in
     /// its order, each at least once.
     pub fn apply(&mut self, dot: &Dot, generation: u64, version: &Version) -> Applied {
+        let head = Head { dot: dot.clone(), stamp: version.stamp, body: version.body };
+        self.take(head, generation, &version.context)
+    }
+
+    /// The same of what merges like versions of a file and is none.
+    pub fn take(&mut self, version: Head, generation: u64, context: &Context) -> Applied {
         if generation < self.generation {
             return Applied::Erased;
         }
@@ -71,14 +77,15 @@ impl FileState {
             // Written after an erasure whose own record has not arrived yet.
             self.forget(generation);
         }
-        self.heads.retain(|head| !version.context.covers(&head.dot));
-        let superseded = self.context.covers(dot);
+        self.heads.retain(|head| !context.covers(&head.dot));
+        let dot = version.dot.clone();
+        let superseded = self.context.covers(&dot);
         if !superseded {
-            self.add_head(Head { dot: dot.clone(), stamp: version.stamp, body: version.body });
+            self.add_head(version);
         }
-        self.context.unite(&version.context);
+        self.context.unite(context);
         // A log arrives in order, so every version of this file up to here is known.
-        self.context.raise_to(dot);
+        self.context.raise_to(&dot);
         self.mutate();
         if superseded { Applied::Superseded } else { Applied::Head }
     }
@@ -146,7 +153,7 @@ impl FileState {
 }
 
 impl Head {
-    fn rank(&self) -> (bool, Stamp, &Dot) {
+    pub(crate) fn rank(&self) -> (bool, Stamp, &Dot) {
         (self.body.is_some(), self.stamp, &self.dot)
     }
 }

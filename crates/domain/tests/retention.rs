@@ -224,3 +224,16 @@ fn a_month_ends_where_the_calendar_says() {
         assert_eq!(fate == Fate::Kept, month(day) != month(day + 1), "day {day}");
     }
 }
+
+#[test]
+fn a_retention_is_read_as_it_is_written_and_only_within_its_bounds() {
+    let default = "all=forever,days=forever,weeks=forever,months=forever,thin";
+    assert_eq!(Retention::default().to_string(), default);
+    for text in [default, "all=30d,days=365d,months=forever,thin", "weeks=1d", "thin"] {
+        assert_eq!(Retention::parse(text).unwrap().to_string(), text);
+    }
+    for text in ["", "all", "all=0d", "all=36501d", "all=1h", "all=1d,all=2d", "thin,thin", "x=1d"]
+    {
+        assert!(Retention::parse(text).is_err(), "{text}");
+    }
+}

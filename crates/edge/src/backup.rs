@@ -25,5 +25,5 @@ pub(crate) async fn store(
         Outcome::Replaced | Outcome::Confirmed | Outcome::Removed => StatusCode::NO_CONTENT,
         Outcome::NotThere => return Err(EdgeError::NotFound),
     };
-    Ok(Done { answer: response::empty(status), dot })
+    Ok(Done { answer: response::empty(status), dot, error: None })
 }

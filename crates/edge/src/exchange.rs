@@ -13,6 +13,7 @@ use crate::{
     Edge, EdgeError, PhoneRequest, backup, body,
     connections::{Connection, Phase},
     delivery::{Delivery, Told},
+    fresh::Origin,
     metrics,
     response::{self, Answer},
     restore, sources,
@@ -23,6 +24,26 @@ pub(crate) struct Done {
     pub(crate) answer: Answer,
     /// The version that was stored or served.
     pub(crate) dot: Option<Dot>,
+    /// Why the phone did not get what it asked for.
+    pub(crate) error: Option<EdgeError>,
+}
+
+impl Done {
+    /// With an answer, and nothing to tell of it.
+    pub(crate) fn with(answer: Answer) -> Self {
+        Self { answer, dot: None, error: None }
+    }
+
+    /// The phone is told why not.
+    pub(crate) fn refused(error: EdgeError) -> Self {
+        Self { answer: response::refused(&error), dot: None, error: Some(error) }
+    }
+
+    /// Tells the phone how fresh the answer is.
+    pub(crate) fn from(mut self, origin: Origin) -> Self {
+        self.answer.headers_mut().insert(response::FRESHNESS, origin.header());
+        self
+    }
 }
 
 /// Answers one request.
@@ -46,10 +67,7 @@ pub(crate) async fn answer(
         }
         Err(error) => Err(error),
     };
-    let (mut answer, dot, error) = match result {
-        Ok(done) => (done.answer, done.dot, None),
-        Err(error) => (response::refused(&error), None, Some(error)),
-    };
+    let Done { mut answer, dot, error } = result.unwrap_or_else(Done::refused);
     if !progress.is_whole && !body.is_end_stream() {
         // What is left of the body is not worth reading; the stream lingers until the phone has heard.
         connection.leave_unread();
@@ -94,7 +112,7 @@ async fn handle(
         }
         PhoneRequest::Remove(name) => backup::store(edge, name, phone.clone(), None).await,
         PhoneRequest::Report => Err(EdgeError::Report),
-        PhoneRequest::Options => Ok(Done { answer: response::options(), dot: None }),
+        PhoneRequest::Options => Ok(Done::with(response::options())),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A connection ([`serve()`]) carries requests; each becomes a [`PhoneRequest`] before anything of its body is
 //! read, is handled in `backup` or `restore`, and leaves one line in the log (`exchange`). Bytes come in
-//! and go out unread. Whether a phone got its whole answer is found out in `delivery`. Phones try once, so a refusal always reaches its phone: what the phone still sends is
+//! and go out unread. How fresh what is served must be is seen to in `fresh`. Whether a phone got its whole answer is found out in `delivery`. Phones try once, so a refusal always reaches its phone: what the phone still sends is
 //! read and thrown away (`stream`).
 
 mod backup;
@@ -12,6 +12,7 @@ mod connections;
 mod delivery;
 mod error;
 mod exchange;
+mod fresh;
 mod limits;
 mod metrics;
 mod request;
@@ -28,6 +29,7 @@ use bruri_store::{Lookup, Store, committer::Commits};
 use tokio::sync::Semaphore;
 
 pub use error::EdgeError;
+pub use fresh::{Alone, Peers, Standing, Told};
 pub use limits::Limits;
 pub use request::PhoneRequest;
 pub use serve::serve;
@@ -42,6 +44,7 @@ struct Inner {
     store: Store,
     commits: Commits,
     lookup: Lookup,
+    peers: Arc<dyn Peers>,
     realm: RealmId,
     limits: Limits,
     connections: connections::Connections,
@@ -50,13 +53,19 @@ struct Inner {
 }
 
 impl Edge {
-    /// An edge over this store. The tasks behind `commits` and `lookup` must run for longer than
+    /// An edge over this store, whose reads ask these peers. The tasks behind `commits` and `lookup` must run for longer than
     /// [`serve()`] does, since it ends with the last request in flight.
-    pub fn new(store: Store, commits: Commits, lookup: Lookup, limits: Limits) -> Self {
+    pub fn new(
+        store: Store,
+        (commits, lookup): (Commits, Lookup),
+        peers: Arc<dyn Peers>,
+        limits: Limits,
+    ) -> Self {
         let inner = Inner {
             store,
             commits,
             lookup,
+            peers,
             realm: RealmId::built_in(),
             connections: connections::Connections::new(limits.connections),
             large_bodies: Arc::new(Semaphore::new(limits.large_bodies)),

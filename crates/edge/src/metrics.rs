@@ -12,6 +12,7 @@ struct Instruments {
     requests: Counter<u64>,
     request_seconds: Histogram<f64>,
     connections: UpDownCounter<i64>,
+    reads: Counter<u64>,
 }
 
 /// Made at first use, when the meter provider is set.
@@ -31,6 +32,10 @@ static INSTRUMENTS: LazyLock<Instruments> = LazyLock::new(|| {
             .i64_up_down_counter("bruri_edge_connections")
             .with_description("Connections of phones that are open")
             .build(),
+        reads: meter
+            .u64_counter("bruri_reads")
+            .with_description("Files that phones were given, by how fresh they are known to be")
+            .build(),
     }
 });
 
@@ -39,6 +44,11 @@ pub(crate) fn answered(operation: &'static str, status: StatusCode, took: Durati
     INSTRUMENTS.request_seconds.record(took.as_secs_f64(), std::slice::from_ref(&operation));
     let status = KeyValue::new("status", i64::from(status.as_u16()));
     INSTRUMENTS.requests.add(1, &[operation, status]);
+}
+
+/// A file was read for a phone; `freshness` is bounded, asked or local.
+pub(crate) fn read(freshness: &'static str) {
+    INSTRUMENTS.reads.add(1, &[KeyValue::new("freshness", freshness)]);
 }
 
 /// A connection that was answered without a request.

@@ -2,13 +2,16 @@
 
 use bruri_domain::limits::EDGE_RETRY_AFTER_SECONDS;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 
 use crate::{EdgeError, conditional::Validators};
 
 /// The methods that there are.
 pub(crate) const ALLOW: HeaderValue = HeaderValue::from_static("GET, HEAD, PUT, DELETE, OPTIONS");
+
+/// Tells how fresh the answer to a GET or HEAD is.
+pub(crate) const FRESHNESS: HeaderName = HeaderName::from_static("bruri-freshness");
 
 /// What phones are sent.
 pub(crate) type Answer = Response<Full<Bytes>>;

@@ -6,30 +6,28 @@ use bruri_domain::{FileName, Sha256, limits::EDGE_SMALL_BODY_BYTES_MAX};
 use bruri_store::{Found, Served};
 use bytes::Bytes;
 use http::HeaderMap;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
-};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
-    Edge, EdgeError, body, conditional::Validators, delivery::Delivery, exchange::Done, response,
+    Edge, EdgeError, body, conditional::Validators, delivery::Delivery, exchange::Done, fresh,
+    response,
 };
 
 /// Answers with what is served now. Once it is delivered the phone has seen all that is known of the file
-/// here, also where that is nothing.
+/// here and was told by peers, also where that is nothing.
 pub(crate) async fn restore(
     edge: &Edge,
     name: &FileName,
     headers: &HeaderMap,
     delivery: &Delivery,
 ) -> Result<Done, EdgeError> {
-    let Served { version, remembered } = look_up(edge, name).await?;
+    let (Served { version, remembered, .. }, origin) = fresh::read(edge, &edge.file(name)).await?;
     let done = version
         .map(|found| answer(found, headers, |content| placed(content, &edge.inner.large_bodies)));
     // Not where there is no room for the answer.
     let done = done.transpose()?;
     delivery.answer(remembered);
-    done.ok_or(EdgeError::NotFound)
+    Ok(done.unwrap_or_else(|| Done::refused(EdgeError::NotFound)).from(origin))
 }
 
 /// The same without the bytes, which leaves no mark.
@@ -38,14 +36,9 @@ pub(crate) async fn look(
     name: &FileName,
     headers: &HeaderMap,
 ) -> Result<Done, EdgeError> {
-    let found = look_up(edge, name).await?.version.ok_or(EdgeError::NotFound)?;
-    answer(found, headers, |_| Ok(Bytes::new()))
-}
-
-async fn look_up(edge: &Edge, name: &FileName) -> Result<Served, EdgeError> {
-    let file = edge.file(name);
-    let served = timeout(edge.inner.limits.store, edge.inner.lookup.served(&file)).await;
-    Ok(served.map_err(|_| EdgeError::Late)??)
+    let (Served { version, .. }, origin) = fresh::read(edge, &edge.file(name)).await?;
+    let done = version.map(|found| answer(found, headers, |_| Ok(Bytes::new()))).transpose()?;
+    Ok(done.unwrap_or_else(|| Done::refused(EdgeError::NotFound)).from(origin))
 }
 
 fn answer(
@@ -57,10 +50,11 @@ fn answer(
     let validators = Validators::new(hash, found.head.stamp);
     let dot = Some(found.head.dot);
     if validators.are_known_to(headers) {
-        return Ok(Done { answer: response::unchanged(validators), dot });
+        return Ok(Done { answer: response::unchanged(validators), dot, error: None });
     }
     let bytes = found.content.len();
-    Ok(Done { answer: response::served(validators, bytes, shown(found.content)?), dot })
+    let answer = response::served(validators, bytes, shown(found.content)?);
+    Ok(Done { answer, dot, error: None })
 }
 
 /// Bytes that keep their place among the large bodies until the phone has read them.

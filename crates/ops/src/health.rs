@@ -4,6 +4,7 @@ use bruri_wire::proto::{
     conflict::v1::conflict_service_server::SERVICE_NAME as CONFLICT,
     erasure::v1::erasure_service_server::SERVICE_NAME as ERASURE,
     history::v1::history_service_server::SERVICE_NAME as HISTORY,
+    realm::v1::realm_service_server::SERVICE_NAME as REALM,
     site::v1::site_service_server::SERVICE_NAME as SITE,
 };
 use tokio::sync::watch;
@@ -11,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 /// The services whose health can be asked for; the empty name is the site as a whole.
-const NAMES: [&str; 5] = ["", HISTORY, CONFLICT, ERASURE, SITE];
+const NAMES: [&str; 6] = ["", HISTORY, CONFLICT, ERASURE, REALM, SITE];
 
 /// Tells what `ready` says until `stop`; then that nothing is served any more, and lets go of those who
 /// watch, who would otherwise keep the server from ending.

@@ -1,8 +1,8 @@
-//! gRPC for operators: history, conflicts and the state of the site, with health and reflection.
+//! gRPC for operators: history, conflicts, realms and the state of the site, with health and reflection.
 //!
 //! Each handler is three moves: decode the request, one call, encode the answer. Read in this order:
-//! [`Ops`] (what the services work with), `history`, `conflicts`, `erasures` and `site` (the handlers), `members`, `restore` and
-//! `facts`
+//! [`Ops`] (what the services work with), `history`, `conflicts`, `erasures`, `realms` and `site` (the handlers), `members`,
+//! `restore` and `facts`
 //! (what they call), `decode` and `encode`, `status` (which code a failure is), `operator` (who asks),
 //! and for serving them `socket`, `connection`, `health` and `serve`.
 
@@ -17,6 +17,7 @@ mod health;
 mod history;
 mod members;
 mod operator;
+mod realms;
 mod restore;
 mod serve;
 mod site;

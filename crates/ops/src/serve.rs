@@ -12,6 +12,7 @@ use bruri_wire::{
         conflict::v1::conflict_service_server::{ConflictServiceServer, SERVICE_NAME as CONFLICT},
         erasure::v1::erasure_service_server::{ErasureServiceServer, SERVICE_NAME as ERASURE},
         history::v1::history_service_server::{HistoryServiceServer, SERVICE_NAME as HISTORY},
+        realm::v1::realm_service_server::{RealmServiceServer, SERVICE_NAME as REALM},
         site::v1::site_service_server::{SERVICE_NAME as SITE, SiteServiceServer},
     },
 };
@@ -28,7 +29,7 @@ use crate::{Ops, OpsError, Socket, connection, health};
 
 const HEALTH: &str = "grpc.health.v1.Health";
 
-/// Serves history, conflicts, site, health and reflection until `stop`, then gives requests
+/// Serves history, conflicts, realms, site, health and reflection until `stop`, then gives requests
 /// [`OPS_STOP_SECONDS_MAX`] to end and cuts what is left. `ready` is what health tells.
 pub async fn serve_socket(
     socket: Socket,
@@ -72,6 +73,8 @@ fn router(ops: &Ops, reporter: &HealthReporter) -> Result<Router, OpsError> {
         ConflictServiceServer::new(ops.clone()).max_decoding_message_size(OPS_REQUEST_BYTES_MAX);
     let erasure =
         ErasureServiceServer::new(ops.clone()).max_decoding_message_size(OPS_REQUEST_BYTES_MAX);
+    let realm =
+        RealmServiceServer::new(ops.clone()).max_decoding_message_size(OPS_REQUEST_BYTES_MAX);
     let site = SiteServiceServer::new(ops.clone()).max_decoding_message_size(OPS_REQUEST_BYTES_MAX);
     let health = tonic_health::server::HealthService::from_health_reporter(reporter.clone());
     let health = tonic_health::pb::health_server::HealthServer::new(health)
@@ -84,6 +87,7 @@ fn router(ops: &Ops, reporter: &HealthReporter) -> Result<Router, OpsError> {
         .add_service(bound.named_layer(history))
         .add_service(bound.named_layer(conflict))
         .add_service(bound.named_layer(erasure))
+        .add_service(bound.named_layer(realm))
         .add_service(bound.named_layer(site))
         .add_service(health)
         .add_service(v1)
@@ -98,6 +102,7 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
         .with_service_name(HISTORY)
         .with_service_name(CONFLICT)
         .with_service_name(ERASURE)
+        .with_service_name(REALM)
         .with_service_name(SITE)
         .with_service_name(HEALTH)
 }

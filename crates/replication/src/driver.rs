@@ -130,6 +130,7 @@ impl Replication {
         driver.run(stop).await;
         // Nobody serves these streams any more: with the ways to them they end.
         self.inner.consumers.clear();
+        self.inner.flights.ended().await;
         Ok(())
     }
 }
@@ -177,6 +178,7 @@ impl Driver {
         if let Input::Reached { link, .. } = &input {
             // Whoever reached it left the channel there.
             if let Some(channel) = self.replication.inner.reached.take(*link) {
+                self.replication.inner.askers.put(*link, channel.clone());
                 self.channels.insert(*link, channel);
             }
         }
@@ -192,6 +194,7 @@ impl Driver {
             Effect::Dial(link) => self.dial(link),
             Effect::Hang(link) => {
                 self.channels.remove(&link);
+                self.replication.inner.askers.remove(link);
                 self.streams.retain(|_, stream| stream.link != link);
             }
             Effect::Subscribe { link, subscription } => self.subscribe(link, subscription),

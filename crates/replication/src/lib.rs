@@ -1,13 +1,17 @@
 //! gRPC between sites: supply logs, consume logs.
 //!
 //! [`engine`] decides everything and does nothing; [`store`] is what it needs of a store, `driver` runs it,
-//! `dial` and `serve` are the two sides of a connection, `batch` says what is believed of what a peer sends, and
+//! `dial` and `serve` are the two sides of a connection, `ask`, `flights` and `answer` what sites ask each other while a
+//! phone waits, `batch` says what is believed of what a peer sends, and
 //! [`tls`] who a peer is.
 
+mod answer;
+mod ask;
 mod batch;
 mod dial;
 mod driver;
 pub mod engine;
+mod flights;
 mod fork;
 mod members;
 mod metrics;
@@ -16,13 +20,14 @@ pub mod status;
 pub mod store;
 pub mod tls;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, atomic::AtomicU64};
 
 use arc_swap::ArcSwap;
 use bruri_domain::Membership;
 use bruri_store::{Store, StoreError};
 use tokio::time::Instant;
 
+pub use ask::Told;
 pub use driver::AlreadyRunning;
 pub use serve::Doors;
 pub use status::{PeerState, PeerStatus};
@@ -52,6 +57,9 @@ struct Inner {
     arrivals: Mutex<Option<Arrivals>>,
     consumers: Consumers,
     reached: Reached,
+    askers: ask::Askers,
+    flights: flights::Flights,
+    read_noted: AtomicU64,
 }
 
 impl Replication {
@@ -83,6 +91,9 @@ impl Replication {
             arrivals: Mutex::new(Some(arrivals)),
             consumers: Consumers::default(),
             reached: Reached::default(),
+            askers: ask::Askers::default(),
+            flights: flights::Flights::default(),
+            read_noted: AtomicU64::new(0),
         };
         let replication = Self { inner: Arc::new(inner) };
         metrics::observe(&replication);

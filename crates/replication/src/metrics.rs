@@ -1,9 +1,12 @@
 //! What replication counts and shows.
 
-use std::sync::LazyLock;
+use std::{sync::LazyLock, time::Duration};
 
 use bruri_domain::SiteName;
-use opentelemetry::{KeyValue, global, metrics::Counter};
+use opentelemetry::{
+    KeyValue, global,
+    metrics::{Counter, Histogram},
+};
 
 use crate::{Replication, status::PeerState};
 
@@ -13,6 +16,27 @@ static APPLIED: LazyLock<Counter<u64>> = LazyLock::new(|| {
         .with_description("Records of peers that were applied")
         .build()
 });
+
+static ASKS: LazyLock<(Counter<u64>, Histogram<f64>)> = LazyLock::new(|| {
+    let meter = global::meter("bruri");
+    let counter = meter
+        .u64_counter("bruri_asks")
+        .with_description("Questions to peers while a phone waited, by what came of them")
+        .build();
+    let seconds = meter
+        .f64_histogram("bruri_ask_seconds")
+        .with_description("Time from a question to a peer until its answer, in seconds")
+        .with_boundaries(vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.5, 1.0])
+        .build();
+    (counter, seconds)
+});
+
+/// A peer was asked, and that came of it.
+pub(crate) fn asked(outcome: &'static str, took: Duration) {
+    let (counter, seconds) = &*ASKS;
+    counter.add(1, &[KeyValue::new("outcome", outcome)]);
+    seconds.record(took.as_secs_f64(), &[]);
+}
 
 /// Shows lag and link of every peer, and until when our certificate is valid.
 pub(crate) fn observe(replication: &Replication) {

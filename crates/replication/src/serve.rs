@@ -1,4 +1,4 @@
-//! The supplier's side: lets peers subscribe, nothing decided.
+//! The supplier's side: lets peers subscribe and ask, nothing decided.
 
 use std::{
     error::Error as _,
@@ -11,9 +11,12 @@ use bruri_domain::{
     SiteName,
     limits::{JOIN_SECONDS_MAX, PEER_GONE_SECONDS_MAX, PEER_MESSAGE_BYTES_MAX, PEER_STREAMS_MAX},
 };
-use bruri_wire::proto::replication::v1::{
-    self as proto,
-    replication_service_server::{ReplicationService, ReplicationServiceServer},
+use bruri_wire::{
+    proto::replication::v1::{
+        self as proto,
+        replication_service_server::{ReplicationService, ReplicationServiceServer},
+    },
+    question::{Question, encode_answer},
 };
 use futures_util::Stream;
 use tokio::{net::TcpListener, sync::mpsc};
@@ -169,6 +172,17 @@ impl ReplicationService for Supplier {
         peer_of(&request)?;
         let store = &self.replication.inner.store;
         fork::chains(store, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn have_newer(
+        &self,
+        request: Request<proto::HaveNewerRequest>,
+    ) -> Result<Response<proto::HaveNewerResponse>, Status> {
+        peer_of(&request)?;
+        let question = Question::try_from(request.into_inner())
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let (answer, spoken_for) = self.replication.answer(&question).await;
+        Ok(Response::new(encode_answer(answer, &spoken_for)))
     }
 }
 

@@ -19,6 +19,7 @@ pub mod lifecycle;
 pub mod listen;
 mod membership;
 pub mod metrics_server;
+mod peers;
 pub mod postgres;
 mod retention;
 mod services;

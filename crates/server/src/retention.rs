@@ -2,7 +2,7 @@
 
 use std::{error::Error, time::Duration};
 
-use bruri_domain::Retention;
+use bruri_domain::RealmId;
 use bruri_store::{Pruning, Store, StoreError};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
@@ -13,10 +13,10 @@ const EVERY: Duration = Duration::from_hours(1);
 /// Less than from one pass to the next, so that one of several brurid begins it.
 const REST: Duration = Duration::from_mins(30);
 
-/// Every realm has the default policy until realms have policies of their own.
-fn pruning() -> Pruning {
+/// As the realm wants it now; there is one realm.
+fn pruning(store: &Store) -> Pruning {
     Pruning {
-        retention: Retention::default(),
+        retention: store.realm(&RealmId::built_in()).retention,
         only_call_log: bruri_phonefile::differ_in_call_log_only,
         rest: REST,
     }
@@ -30,7 +30,7 @@ pub(crate) async fn run(store: Store, stop: CancellationToken) {
     let passing = async {
         loop {
             ticks.tick().await;
-            if let Err(error) = pass(&store, &pruning()).await {
+            if let Err(error) = pass(&store, &pruning(&store)).await {
                 tracing::warn!(error = &error as &dyn Error, "retention goes on in an hour");
             }
         }

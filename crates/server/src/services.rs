@@ -4,7 +4,7 @@ use std::{net::UdpSocket, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use bruri_domain::Clock as _;
-use bruri_edge::Edge;
+use bruri_edge::{Alone, Edge, Peers};
 use bruri_ops::{About, Inviter, Ops, Socket};
 use bruri_replication::{
     PeerState, PeerStatus, Replication,
@@ -21,7 +21,7 @@ use tokio::{net::TcpListener, sync::watch};
 
 use crate::{
     clock::SystemClock, config::Config, deployment_key, lifecycle::Tasks, listen,
-    membership::Members, retention,
+    membership::Members, peers::Replicating, retention,
 };
 
 /// What was committed, beside the database: see the store's `witness.rs`.
@@ -166,6 +166,11 @@ impl Services {
             erasing.run_receipts(stop).await;
             Ok(())
         });
+        let (realms, stop) = (store.clone(), tasks.stop());
+        tasks.spawn("realms", async move {
+            realms.keep_realms(stop).await;
+            Ok(())
+        });
         let deployment = tls.as_ref().map(|tls| tls.ours().deployment.clone()).unwrap_or_default();
         let (mut replication, mut members) = (None, None);
         if let Some(tls) = tls {
@@ -191,7 +196,12 @@ impl Services {
         tasks.spawn("ops", async move {
             Ok(bruri_ops::serve_socket(listeners.operators, ops, ready, stop).await?)
         });
-        let edge = Edge::new(self.store, self.commits, self.lookup, bruri_edge::Limits::default());
+        let peers: Arc<dyn Peers> = match &self.replication {
+            Some(replication) => Arc::new(Replicating(replication.clone())),
+            None => Arc::new(Alone),
+        };
+        let limits = bruri_edge::Limits::default();
+        let edge = Edge::new(self.store, (self.commits, self.lookup), peers, limits);
         for listener in listeners.phones {
             serve_phones(listener, edge.clone(), tasks)?;
         }

@@ -145,8 +145,18 @@ impl World {
     fn get(&mut self, site: usize, user: usize, phone: &PhoneKey) -> Result<(), Broken> {
         let file = names::file(user);
         self.input_now(site, Input::Read);
-        let served = self.sites[site].memory.serve(&file, phone);
-        self.judge_freshness(site, &file, &served)?;
+        // Some realms want to ask.
+        let asked = self.now.is_multiple_of(3).then(|| self.asked(site, &file)).flatten();
+        let served = if let Some(told) = asked {
+            self.judge_asked(site, &file, &told)?;
+            self.sites[site].memory.note(&file, phone, &told.state);
+            self.report.judged += 1;
+            told
+        } else {
+            let served = self.sites[site].memory.serve(&file, phone);
+            self.judge_freshness(site, &file, &served)?;
+            served
+        };
         if self.rng.random_range(0..100) < self.options.faults.lost_answers {
             self.sites[site].memory.blind(&file, phone);
             self.truth.forget(site, &file, phone);

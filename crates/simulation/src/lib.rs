@@ -2,7 +2,8 @@
 //!
 //! A schedule is drawn from a seed and runs in one thread, event after event: the same seed gives the same run. Read in this
 //! order: [`options`] (what is drawn), [`memory`] (a site's store), `site`, `epochs`, `network`, `world` (the event loop), `wires`, `actions`
-//! (phones and faults), `restores` (databases that go back in time) and `laws` (what must hold).
+//! (phones and faults), `asks` (reads that ask other sites), `restores` (databases that go back in time) and `laws` (what must
+//! hold).
 
 #![expect(
     clippy::arithmetic_side_effects,
@@ -11,6 +12,7 @@
 )]
 
 mod actions;
+mod asks;
 mod epochs;
 mod laws;
 pub mod memory;

@@ -120,6 +120,12 @@ impl Memory {
         served
     }
 
+    /// Notes that a phone was served from this state, which other sites told of.
+    pub fn note(&self, file: &FileId, phone: &PhoneKey, state: &FileState) {
+        let entry = Remembered::served(state);
+        self.lock().remembered.insert((file.clone(), phone.clone()), entry);
+    }
+
     /// The same for somebody who is not remembered.
     pub fn look(&self, file: &FileId) -> Served {
         self.lock().serve(file)

@@ -15,6 +15,7 @@ use crate::{
     columns::{Row, epoch, signed},
     erasures, members,
     numbers::Given,
+    realms,
     records::{self, NumberedRecord, Writing},
 };
 
@@ -215,6 +216,7 @@ impl Applying<'_> {
                 erasures::receipt(transaction, self, envelope, receipt).await
             }
             Control::Member(member) => members::apply(transaction, member).await,
+            Control::Realm(change) => realms::change(transaction, self.place, change).await,
         }
     }
 }

@@ -31,11 +31,13 @@ mod logs;
 pub mod lookup;
 mod members;
 mod metrics;
+mod newer;
 mod noticed;
 mod numbers;
 mod open;
 mod own;
 pub mod prune;
+mod realms;
 mod rebuild;
 pub mod receipts;
 mod records;
@@ -89,6 +91,7 @@ struct Inner {
     unwritten: unwritten::Unwritten,
     /// An erasure was carried out here: a receipt is due.
     erased: Notify,
+    realms: realms::Realms,
 }
 
 impl Store {

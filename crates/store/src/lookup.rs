@@ -27,6 +27,8 @@ pub struct Served {
     pub version: Option<Found>,
     /// What the phone has seen once it was told.
     pub remembered: Remembered,
+    /// All that is known of the file here.
+    pub state: FileState,
 }
 
 /// Asks for served versions.
@@ -117,7 +119,7 @@ impl Store {
         )
         .fetch_all(self.pool())
         .await?;
-        let mut answers: Vec<Answer> = files.iter().map(|_| Ok(Served::nothing())).collect();
+        let mut answers: Vec<Option<Answer>> = files.iter().map(|_| None).collect();
         for row in rows {
             let place = usize::try_from(row.place).ok().and_then(|n| n.checked_sub(1));
             let Some((place, file)) = place.and_then(|n| Some((n, *files.get(n)?))) else {
@@ -125,17 +127,33 @@ impl Store {
             };
             let stored = Stored { state: row.state, checksum: row.checksum, body: row.served_body };
             if let Some(answer) = answers.get_mut(place) {
-                *answer = found(file, &stored, row.content);
+                *answer = Some(found(file, &stored, row.content));
             }
         }
-        Ok(answers)
+        self.with_unknown(files, answers).await
+    }
+
+    /// Fills in the answers for files of which there is no row.
+    async fn with_unknown(
+        &self,
+        files: &[&FileId],
+        answers: Vec<Option<Answer>>,
+    ) -> Result<Vec<Answer>, StoreError> {
+        let lacking = files.iter().zip(&answers).filter(|(_, answer)| answer.is_none());
+        let unknown: Vec<&FileId> = lacking.map(|(file, _)| *file).collect();
+        let blank = if unknown.is_empty() { Vec::new() } else { self.blank(&unknown).await? };
+        let mut blank = blank.into_iter();
+        let nothing = |answer: Option<Answer>| {
+            answer.unwrap_or_else(|| Ok(Served::nothing(blank.next().unwrap_or_default())))
+        };
+        Ok(answers.into_iter().map(nothing).collect())
     }
 }
 
 impl Served {
-    /// Of a file of which nothing is known.
-    fn nothing() -> Self {
-        Self { version: None, remembered: Remembered::served(&FileState::default()) }
+    /// Of a file of which nothing is known but its generation.
+    fn nothing(state: FileState) -> Self {
+        Self { version: None, remembered: Remembered::served(&state), state }
     }
 }
 
@@ -156,9 +174,10 @@ fn found(file: &FileId, stored: &Stored, content: Option<Vec<u8>>) -> Answer {
     }
     let remembered = Remembered::served(&state);
     let (Some(head), Some(body)) = (served, body) else {
-        return Ok(Served { version: None, remembered });
+        return Ok(Served { version: None, remembered, state });
     };
+    let head = head.clone();
     let packed = content.ok_or_else(|| StoreError::BodyAbsent(head.dot.clone()))?;
     let content = unpack(body.sha256, body.bytes, &packed)?;
-    Ok(Served { version: Some(Found { head: head.clone(), content }), remembered })
+    Ok(Served { version: Some(Found { head, content }), remembered, state })
 }

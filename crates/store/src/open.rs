@@ -12,6 +12,7 @@ use crate::{
     Inner, Store, StoreError, erasing,
     gate::Gate,
     own::{self, Own},
+    realms::Realms,
     unwritten::Unwritten,
     wakeups::Wakeups,
 };
@@ -126,8 +127,11 @@ impl Store {
             wakeups: Wakeups::new(),
             unwritten: Unwritten::default(),
             erased: tokio::sync::Notify::new(),
+            realms: Realms::default(),
         };
-        Ok(Self { inner: Arc::new(inner) })
+        let store = Self { inner: Arc::new(inner) };
+        store.read_realms().await?;
+        Ok(store)
     }
 }
 

@@ -193,9 +193,15 @@ impl Store {
         read.collect()
     }
 
-    /// Every site of which a log is known here, in order.
+    /// Every site of which a log is known here, and every member, in order; but those that were retired.
     async fn sites(&self) -> Result<Vec<SiteName>, StoreError> {
-        let names = sqlx::query_scalar!("select distinct site from log order by site");
+        let names = sqlx::query_scalar!(
+            r#"select known.site as "site!"
+                 from (select site from log union select site from member) as known
+                where not exists (
+                      select from member where member.site = known.site and is_retired)
+                order by known.site"#
+        );
         let names = names.fetch_all(self.pool()).await?;
         let row = Row { table: "log", key: self.site() };
         names.iter().map(|name| SiteName::parse(name).map_err(|_| row.corrupt("site"))).collect()

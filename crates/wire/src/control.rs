@@ -8,6 +8,7 @@ use prost::Message as _;
 
 use crate::{
     proto::record::v1 as proto,
+    realm::decode_change,
     record::{InvalidRecord, RawRecord, bounded_name, decode, encode_envelope, field},
 };
 
@@ -18,6 +19,7 @@ pub fn encode_control(control: &Control, subject: Option<Sha256>, generation: u6
         Control::Lift(it) => (RecordKind::Lift, proto::Lift::from(it).encode_to_vec()),
         Control::Receipt(it) => (RecordKind::Receipt, proto::Receipt::from(it).encode_to_vec()),
         Control::Member(it) => (RecordKind::Member, proto::Member::from(it).encode_to_vec()),
+        Control::Realm(it) => (RecordKind::Realm, proto::RealmChange::from(it).encode_to_vec()),
     };
     let envelope = Envelope { kind, subject, generation, payload: Sha256::of(&payload) };
     RawRecord { envelope: encode_envelope(&envelope), payload: Some(payload.into()) }
@@ -49,6 +51,8 @@ pub fn decode_control(
             let member: proto::Member = decode(payload, "member", PAYLOAD_BYTES_MAX)?;
             return Ok(Some(Control::Member(member.try_into()?)));
         }
+        // It concerns no subject.
+        RecordKind::Realm => return Ok(Some(Control::Realm(decode_change(payload)?))),
         RecordKind::Backup | RecordKind::Deletion | RecordKind::Unknown(_) => return Ok(None),
     };
     if envelope.subject.is_none() {
@@ -61,11 +65,14 @@ pub fn decode_control(
     Ok(Some(control))
 }
 
-fn random(bytes: &[u8], what: &'static str) -> Result<Random, InvalidRecord> {
+pub(crate) fn random(bytes: &[u8], what: &'static str) -> Result<Random, InvalidRecord> {
     bytes.try_into().map_err(|_| field(what))
 }
 
-fn stamp(stamp: Option<proto::Stamp>, what: &'static str) -> Result<Stamp, InvalidRecord> {
+pub(crate) fn stamp(
+    stamp: Option<proto::Stamp>,
+    what: &'static str,
+) -> Result<Stamp, InvalidRecord> {
     stamp.map(Stamp::from).ok_or(field(what))
 }
 

@@ -4,6 +4,8 @@
 
 pub mod control;
 pub mod member;
+pub mod question;
+pub mod realm;
 pub mod record;
 pub mod replication;
 
@@ -43,6 +45,11 @@ pub mod proto {
     pub mod membership {
         pub mod v1 {
             include!("generated/bruri.membership.v1.rs");
+        }
+    }
+    pub mod realm {
+        pub mod v1 {
+            include!("generated/bruri.realm.v1.rs");
         }
     }
     pub mod record {

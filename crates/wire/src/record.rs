@@ -145,6 +145,7 @@ pub fn kind_number(kind: RecordKind) -> i32 {
         RecordKind::Lift => proto::RecordKind::Lift.into(),
         RecordKind::Receipt => proto::RecordKind::Receipt.into(),
         RecordKind::Member => proto::RecordKind::Member.into(),
+        RecordKind::Realm => proto::RecordKind::Realm.into(),
         RecordKind::Unknown(number) => number,
     }
 }
@@ -158,6 +159,7 @@ fn kind(number: i32) -> Option<RecordKind> {
         Ok(proto::RecordKind::Lift) => Some(RecordKind::Lift),
         Ok(proto::RecordKind::Receipt) => Some(RecordKind::Receipt),
         Ok(proto::RecordKind::Member) => Some(RecordKind::Member),
+        Ok(proto::RecordKind::Realm) => Some(RecordKind::Realm),
         Err(_) => Some(RecordKind::Unknown(number)),
     }
 }
@@ -334,19 +336,22 @@ impl From<&Context> for proto::Context {
 
 /// How much of a context is believed.
 #[derive(Clone, Copy)]
-struct ContextBounds {
+pub(crate) struct ContextBounds {
     logs_max: usize,
     dots_max: usize,
 }
 
 /// Every origin keeps these.
-const OF_A_RECORD: ContextBounds =
+pub(crate) const OF_A_RECORD: ContextBounds =
     ContextBounds { logs_max: CONTEXT_LOGS_MAX, dots_max: CONTEXT_DOTS_MAX };
 
 /// A state is a union of bounded contexts that this site made itself.
 const UNBOUNDED: ContextBounds = ContextBounds { logs_max: usize::MAX, dots_max: usize::MAX };
 
-fn context(message: proto::Context, bounds: ContextBounds) -> Result<Context, InvalidRecord> {
+pub(crate) fn context(
+    message: proto::Context,
+    bounds: ContextBounds,
+) -> Result<Context, InvalidRecord> {
     if message.logs.len() > bounds.logs_max {
         return Err(field("context.logs"));
     }

@@ -11,10 +11,11 @@ use crate::derived;
 
 /// Fields that carry what a record is made of: a batch's bytes are shared, not copied, on their way
 /// between database and network. Everything else is `Vec<u8>`.
-const SHARED_BYTES: [&str; 3] = [
+const SHARED_BYTES: [&str; 4] = [
     ".bruri.replication.v1.Entry.envelope",
     ".bruri.replication.v1.Entry.payload",
     ".bruri.replication.v1.Batch.bodies",
+    ".bruri.replication.v1.HaveNewerResponse.bodies",
 ];
 
 /// What the program shows to gRPC reflection.

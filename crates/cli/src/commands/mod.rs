@@ -5,4 +5,5 @@ pub(crate) mod erase;
 pub(crate) mod history;
 pub(crate) mod phone;
 pub(crate) mod pki;
+pub(crate) mod realm;
 pub(crate) mod site;

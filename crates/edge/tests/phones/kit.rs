@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bruri_domain::{Clock, DeploymentKey, SiteName};
-use bruri_edge::{Edge, Limits, serve};
+use bruri_edge::{Alone, Edge, Limits, Peers, serve};
 use bruri_store::{Options, Store, committer::Committer, lookup::Reader};
 use sqlx::PgPool;
 use tokio::{
@@ -42,6 +42,11 @@ impl Site {
     }
 
     pub(crate) async fn start_with(pool: PgPool, limits: Limits) -> Self {
+        Self::start_among(pool, limits, Arc::new(Alone)).await
+    }
+
+    /// A site whose reads ask these peers.
+    pub(crate) async fn start_among(pool: PgPool, limits: Limits, peers: Arc<dyn Peers>) -> Self {
         let options = Options {
             site: SiteName::parse("london").unwrap(),
             key: DeploymentKey::new([7; 32]),
@@ -57,7 +62,7 @@ impl Site {
         background.spawn(reader.run());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let edge = Edge::new(store.clone(), commits, lookup, limits);
+        let edge = Edge::new(store.clone(), (commits, lookup), peers, limits);
         tasks.spawn(serve(listener, edge, stop.clone()));
         tasks.close();
         Self { address, pool, store, stop, tasks }

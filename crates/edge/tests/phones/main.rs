@@ -11,6 +11,7 @@ mod bodies;
 mod connections;
 mod crowd;
 mod delivery;
+mod fresh;
 mod garbage;
 mod kit;
 mod log;

@@ -11,6 +11,7 @@ mod erasures;
 mod files;
 mod kit;
 mod members;
+mod realms;
 mod restore;
 mod running;
 mod socket;

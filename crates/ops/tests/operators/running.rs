@@ -46,6 +46,7 @@ async fn health_follows_readiness(pool: PgPool) {
         "bruri.history.v1.HistoryService",
         "bruri.conflict.v1.ConflictService",
         "bruri.erasure.v1.ErasureService",
+        "bruri.realm.v1.RealmService",
         "bruri.site.v1.SiteService",
     ] {
         let request = HealthCheckRequest { service: service.to_owned() };
@@ -62,7 +63,7 @@ async fn health_follows_readiness(pool: PgPool) {
             }
         }
     }
-    let unknown = HealthCheckRequest { service: "bruri.realm.v1.RealmService".to_owned() };
+    let unknown = HealthCheckRequest { service: "bruri.none.v1.NoService".to_owned() };
     assert_eq!(client.check(unknown).await.unwrap_err().code(), tonic::Code::NotFound);
 }
 
@@ -87,6 +88,7 @@ async fn reflection_tells_of_the_services_that_are_here(pool: PgPool) {
             "bruri.history.v1.HistoryService",
             "bruri.conflict.v1.ConflictService",
             "bruri.erasure.v1.ErasureService",
+            "bruri.realm.v1.RealmService",
             "bruri.site.v1.SiteService",
             "grpc.health.v1.Health"
         ]

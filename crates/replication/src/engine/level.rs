@@ -70,6 +70,16 @@ impl Level {
         self.away = away.map(|(site, _)| site.clone()).collect();
     }
 
+    /// Whether there is such a site.
+    pub(crate) fn knows(&self, site: &SiteName) -> bool {
+        self.sites.contains_key(site)
+    }
+
+    /// The sites that are not away.
+    pub(crate) fn present(&self) -> impl Iterator<Item = &SiteName> {
+        self.sites.keys().filter(|site| !self.away.contains(*site))
+    }
+
     /// The sites that are away.
     pub(crate) fn away(&self) -> &BTreeSet<SiteName> {
         &self.away

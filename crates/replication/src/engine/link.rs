@@ -152,6 +152,18 @@ impl Link {
         })
     }
 
+    /// Silent or out of reach for so long that nobody waits for it.
+    pub(crate) fn is_gone(&self, now: Moment) -> bool {
+        let since = self.session().map_or(self.down_since, |session| session.heard);
+        now.saturating_sub(since) >= SILENT
+    }
+
+    /// Whether a question may be sent there.
+    pub(crate) fn can_be_asked(&self, now: Moment) -> bool {
+        let is_heard = |session: &Session| now.saturating_sub(session.heard) < SILENT;
+        self.session().is_some_and(|session| session.live.greeted && is_heard(session))
+    }
+
     pub(crate) fn reached(&mut self, site: SiteName, live: SubscriptionId, now: Moment) {
         self.site = Some(site.clone());
         self.state = State::Up(Box::new(Session::new(site, live, now)));
@@ -310,6 +322,11 @@ impl Session {
         if !self.lagging.iter().any(|log| log.site == self.site) || blind {
             level.reach(link, &self.site, claim.at.checked_sub(claim.own_age));
         }
+    }
+
+    /// Whether the peer has told of that site's logs; none where it takes it for away.
+    pub(crate) fn knows(&self, site: &SiteName) -> Option<bool> {
+        (!self.away.contains(site)).then(|| self.told_sites.contains(site))
     }
 
     /// Some log is on the catch-up stream, or waits for it.

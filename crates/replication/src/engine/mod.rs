@@ -2,7 +2,7 @@
 //!
 //! The daemon's driver and a simulation run the same engine. Read in this order: [`io`], `hello`, `logs`
 //! (who has what), `choice` and `place` (from whom a log is taken, on which stream), `link`, `consume` and `apply`
-//! (our side of a connection), `supply` (the peer's side), `forks`, `level` (how fresh we are), `clocks` and `report`.
+//! (our side of a connection), `supply` (the peer's side), `forks`, `level` (how fresh we are), `standing` (what a read is told of that), `clocks` and `report`.
 
 mod apply;
 mod backoff;
@@ -18,6 +18,7 @@ mod logs;
 mod members;
 mod place;
 mod report;
+mod standing;
 mod supply;
 
 use std::{
@@ -32,6 +33,7 @@ use bruri_domain::{
 use bruri_wire::proto::replication::v1 as proto;
 use rand::{SeedableRng as _, rngs::StdRng};
 
+pub use self::standing::{AskWay, Standing};
 use self::{
     clocks::Clocks,
     forks::Fork,
@@ -411,16 +413,5 @@ impl Engine {
         if began {
             self.ack_all();
         }
-    }
-
-    /// Until when this site has all that every site had which is not away; none where it has not found out
-    /// since it began.
-    pub fn fresh_until(&self) -> Option<Moment> {
-        self.level.at(self.time.now)
-    }
-
-    /// The sites that are away: not known for 2 s to have nothing that is not here.
-    pub fn away(&self) -> &BTreeSet<SiteName> {
-        self.level.away()
     }
 }

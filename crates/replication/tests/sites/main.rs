@@ -11,6 +11,7 @@ mod catch_up;
 mod credit;
 mod erased;
 mod forged;
+mod fresh;
 mod kit;
 mod level;
 mod lines;

@@ -23,6 +23,7 @@ mod members;
 mod open;
 mod plans;
 mod prune;
+mod realms;
 mod rebuild;
 mod remembered;
 mod stress;

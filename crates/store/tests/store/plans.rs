@@ -1,7 +1,7 @@
 //! Every statement finds its rows by an index: asked of the database itself, for the very statements that
 //! the store has prepared.
 
-use bruri_domain::{Cursor, fork::Parting};
+use bruri_domain::{Body, Cursor, Freshness, RealmId, RealmSettings, fork::Parting};
 use sqlx::{
     AssertSqlSafe, PgPool, Row as _,
     postgres::{PgConnectOptions, PgPoolOptions},
@@ -12,7 +12,7 @@ use bytes::Bytes;
 use crate::kit::{FIRST_MICROS, NOTHING, Origin, Site, file_of, key};
 
 /// Statements that are meant to read a whole table, by how they begin.
-const WHOLE: [&str; 12] = [
+const WHOLE: [&str; 13] = [
     "select site, epoch, kind,",
     "select sum(sequence)",
     "select count(*) as \"count!\" from log",
@@ -23,10 +23,12 @@ const WHOLE: [&str; 12] = [
     // As much of them as the limit says.
     "select sha256 from dropped_body",
     "with chosen as",
-    "select distinct site from log",
+    "select known.site as",
     // A row for each job, and for each erasure or those of them that are due: not for each phone.
     "update job set after_realm",
     "select subject, random",
+    // A row for each realm.
+    "select id, state from realm",
 ];
 
 /// Everything that a store can be asked, over one connection.
@@ -61,6 +63,8 @@ async fn ask_everything(site: &Site) {
     ask_of_retention(site, &mut tokyo).await;
     ask_of_conflicts(site).await;
     ask_of_erasures(site).await;
+    ask_of_realms(site).await;
+    store.contents(&[Body::of(b"c")]).await.unwrap();
 }
 
 async fn ask_of_erasures(site: &Site) {
@@ -73,6 +77,14 @@ async fn ask_of_erasures(site: &Site) {
     store.generations(&[subject].into()).await.unwrap();
     site.commit(&file, Some(b"b")).await.unwrap_err();
     store.lift(subject, [2; 16], "uid 0").await.unwrap();
+}
+
+async fn ask_of_realms(site: &Site) {
+    let realm = RealmId::built_in();
+    for freshness in [Freshness::Strict, Freshness::default()] {
+        let change = |settings: &mut RealmSettings| settings.freshness = freshness;
+        site.store.change_realm(&realm, change, String::new()).await.unwrap();
+    }
 }
 
 async fn ask_of_conflicts(site: &Site) {

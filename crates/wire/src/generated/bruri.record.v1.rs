@@ -283,6 +283,56 @@ pub struct Head {
     #[prost(message, optional, tag = "3")]
     pub body: ::core::option::Option<Body>,
 }
+/// RealmChange is the payload of a record that says what a realm wants. Such records merge like the versions of a
+/// file: by what their writers had seen, and by rank.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RealmChange {
+    /// 16 random bytes; unique within the log.
+    #[prost(bytes = "vec", tag = "1")]
+    pub random: ::prost::alloc::vec::Vec<u8>,
+    #[prost(message, optional, tag = "2")]
+    pub stamp: ::core::option::Option<Stamp>,
+    /// Who said so.
+    #[prost(string, tag = "3")]
+    pub operator: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub realm: ::prost::alloc::string::String,
+    /// What the writer had seen of the realm.
+    #[prost(message, optional, tag = "5")]
+    pub context: ::core::option::Option<Context>,
+    /// An encoded RealmSettings, all that the realm wants; kept as it is.
+    #[prost(bytes = "vec", tag = "6")]
+    pub settings: ::prost::alloc::vec::Vec<u8>,
+}
+/// RealmSettings is what a realm wants.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RealmSettings {
+    /// For how many milliseconds what a site knows of the others does for a read; 0: they are always asked.
+    #[prost(uint32, tag = "1")]
+    pub freshness_millis: u32,
+    #[prost(message, optional, tag = "2")]
+    pub retention: ::core::option::Option<Retention>,
+}
+/// Retention is what a realm keeps of the versions that nobody is served any more, each for so many seconds; absent:
+/// for ever.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Retention {
+    /// Every version.
+    #[prost(uint64, optional, tag = "1")]
+    pub all_seconds: ::core::option::Option<u64>,
+    /// The last of each day.
+    #[prost(uint64, optional, tag = "2")]
+    pub days_seconds: ::core::option::Option<u64>,
+    /// The last of each week.
+    #[prost(uint64, optional, tag = "3")]
+    pub weeks_seconds: ::core::option::Option<u64>,
+    /// The last of each month.
+    #[prost(uint64, optional, tag = "4")]
+    pub months_seconds: ::core::option::Option<u64>,
+    /// Of versions that differ in call-log lines only, the last of each quarter of an hour is enough after a day.
+    #[prost(bool, tag = "5")]
+    pub thins: bool,
+}
 /// RecordKind says how the payload is read. A kind that a release does not know is kept and forwarded unread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -300,6 +350,8 @@ pub enum RecordKind {
     Receipt = 5,
     /// What is known of a site of the deployment; the payload is a Member.
     Member = 6,
+    /// What a realm wants from now on; the payload is a RealmChange.
+    Realm = 7,
 }
 impl RecordKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -315,6 +367,7 @@ impl RecordKind {
             Self::Lift => "RECORD_KIND_LIFT",
             Self::Receipt => "RECORD_KIND_RECEIPT",
             Self::Member => "RECORD_KIND_MEMBER",
+            Self::Realm => "RECORD_KIND_REALM",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -327,6 +380,7 @@ impl RecordKind {
             "RECORD_KIND_LIFT" => Some(Self::Lift),
             "RECORD_KIND_RECEIPT" => Some(Self::Receipt),
             "RECORD_KIND_MEMBER" => Some(Self::Member),
+            "RECORD_KIND_REALM" => Some(Self::Realm),
             _ => None,
         }
     }

@@ -277,6 +277,93 @@ pub mod refusal {
         }
     }
 }
+/// HaveNewerRequest names a file and what the asker knows of it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HaveNewerRequest {
+    #[prost(string, tag = "1")]
+    pub realm: ::prost::alloc::string::String,
+    /// The canonical name.
+    #[prost(string, tag = "2")]
+    pub file_name: ::prost::alloc::string::String,
+    /// How often the file's subject was erased, as far as the asker knows.
+    #[prost(uint64, tag = "3")]
+    pub generation: u64,
+    /// An encoded bruri.record.v1.Context, within the bounds of a record: what the asker has seen of the file.
+    #[prost(bytes = "vec", tag = "4")]
+    pub context: ::prost::alloc::vec::Vec<u8>,
+    /// Sites that the asker cannot reach: the asked one asks those that it can, once, with no more of this. Empty
+    /// in such a forwarded question.
+    #[prost(string, repeated, tag = "5")]
+    pub forward: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// For how long the asker waits.
+    #[prost(uint32, tag = "6")]
+    pub within_millis: u32,
+}
+/// HaveNewerResponse tells what the asker lacks of the file.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HaveNewerResponse {
+    #[prost(enumeration = "have_newer_response::Outcome", tag = "1")]
+    pub outcome: i32,
+    /// With NEWER: an encoded bruri.record.v1.FileState, all that is known of the file.
+    #[prost(bytes = "vec", tag = "2")]
+    pub state: ::prost::alloc::vec::Vec<u8>,
+    /// With NEWER: the bodies of those heads that the asker's context does not cover, each once; the asker hashes
+    /// them. One that has yet to arrive at the asked site is lacking.
+    #[prost(bytes = "bytes", repeated, tag = "3")]
+    pub bodies: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// Of the sites to forward to, those that have told: the outcome speaks for them too.
+    #[prost(string, repeated, tag = "4")]
+    pub spoken_for: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// Nested message and enum types in `HaveNewerResponse`.
+pub mod have_newer_response {
+    /// Outcome is what the asked site knows.
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Outcome {
+        Unspecified = 0,
+        /// Nothing that the asker does not know, or only what was erased since.
+        NothingNewer = 1,
+        /// What is in `state`.
+        Newer = 2,
+        /// The database does not answer, or the answer would be too large.
+        CannotTell = 3,
+    }
+    impl Outcome {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "OUTCOME_UNSPECIFIED",
+                Self::NothingNewer => "OUTCOME_NOTHING_NEWER",
+                Self::Newer => "OUTCOME_NEWER",
+                Self::CannotTell => "OUTCOME_CANNOT_TELL",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "OUTCOME_UNSPECIFIED" => Some(Self::Unspecified),
+                "OUTCOME_NOTHING_NEWER" => Some(Self::NothingNewer),
+                "OUTCOME_NEWER" => Some(Self::Newer),
+                "OUTCOME_CANNOT_TELL" => Some(Self::CannotTell),
+                _ => None,
+            }
+        }
+    }
+}
 /// LogKind tells the two logs of a site apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -464,6 +551,38 @@ pub mod replication_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// HaveNewer asks for what the asker does not know of one file, while a phone waits. It is answered from the
+        /// database, and what it tells is served and never stored: the log brings it. Answers UNAVAILABLE and
+        /// UNIMPLEMENTED mean that the peer cannot tell.
+        pub async fn have_newer(
+            &mut self,
+            request: impl tonic::IntoRequest<super::HaveNewerRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::HaveNewerResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/bruri.replication.v1.ReplicationService/HaveNewer",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "bruri.replication.v1.ReplicationService",
+                        "HaveNewer",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -499,6 +618,16 @@ pub mod replication_service_server {
             request: tonic::Request<super::GetChainsRequest>,
         ) -> std::result::Result<
             tonic::Response<super::GetChainsResponse>,
+            tonic::Status,
+        >;
+        /// HaveNewer asks for what the asker does not know of one file, while a phone waits. It is answered from the
+        /// database, and what it tells is served and never stored: the log brings it. Answers UNAVAILABLE and
+        /// UNIMPLEMENTED mean that the peer cannot tell.
+        async fn have_newer(
+            &self,
+            request: tonic::Request<super::HaveNewerRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::HaveNewerResponse>,
             tonic::Status,
         >;
     }
@@ -657,6 +786,51 @@ pub mod replication_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetChainsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/bruri.replication.v1.ReplicationService/HaveNewer" => {
+                    #[allow(non_camel_case_types)]
+                    struct HaveNewerSvc<T: ReplicationService>(pub Arc<T>);
+                    impl<
+                        T: ReplicationService,
+                    > tonic::server::UnaryService<super::HaveNewerRequest>
+                    for HaveNewerSvc<T> {
+                        type Response = super::HaveNewerResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::HaveNewerRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ReplicationService>::have_newer(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = HaveNewerSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

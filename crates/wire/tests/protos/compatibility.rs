@@ -134,7 +134,8 @@ fn an_enum_that_is_gone_is_found() {
 #[test]
 fn an_rpc_that_is_gone_is_found() {
     let found = breaks_after(|set| service(set, REPLICATION).method.clear());
-    assert_eq!(found, ["rpc bruri.replication.v1.ReplicationService.Subscribe is gone"]);
+    let gone = |rpc| format!("rpc bruri.replication.v1.ReplicationService.{rpc} is gone");
+    assert_eq!(found, ["HaveNewer", "Subscribe"].map(gone));
 }
 
 #[test]

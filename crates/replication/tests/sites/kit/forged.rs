@@ -155,6 +155,14 @@ impl ReplicationService for Liar {
     ) -> Result<Response<proto::GetChainsResponse>, Status> {
         Err(Status::unimplemented("this peer compares nothing"))
     }
+
+    /// As a release before this question.
+    async fn have_newer(
+        &self,
+        _: Request<proto::HaveNewerRequest>,
+    ) -> Result<Response<proto::HaveNewerResponse>, Status> {
+        Err(Status::unimplemented("what is that?"))
+    }
 }
 
 /// Sends; what nobody hears any more does not matter.

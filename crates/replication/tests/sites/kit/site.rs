@@ -9,7 +9,7 @@ use std::{
 use bruri_domain::{
     Author, Clock, Cursor, DeploymentKey, FileId, FileName, Phone, RealmId, SiteName,
 };
-use bruri_replication::{Doors, PeerState, PeerStatus, Replication, tls::Tls};
+use bruri_replication::{Doors, PeerState, PeerStatus, Replication, Told, tls::Tls};
 use bruri_store::{
     Backup, Committed, Mark, Options, Store,
     committer::{Commits, Committer},
@@ -96,6 +96,13 @@ impl Deployment {
         b.live().await;
         (a, b)
     }
+}
+
+/// What came of a question.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) told: Arc<Told>,
+    pub(crate) content: Option<Bytes>,
 }
 
 impl Place {
@@ -203,6 +210,33 @@ impl Site {
         };
         let served = tokio::time::timeout(super::PATIENCE, wait).await;
         served.unwrap_or_else(|_| panic!("{} does not serve that of {file}", self.place.name));
+    }
+
+    /// What peers tell of a file, and what a phone would get of it.
+    pub(crate) async fn ask(&self, file: &str, within: Duration) -> Asked {
+        let file = file_id(file);
+        let here = self.store.known_of(&file).await.unwrap();
+        let told = self.replication.ask(&file, &here, within).await;
+        let joined = here.joined(&told.state);
+        let body = joined.served().and_then(|head| head.body);
+        let content = match body.map(|body| told.bodies.get(&body.sha256).cloned().ok_or(body)) {
+            None => None,
+            Some(Ok(content)) => Some(content),
+            Some(Err(body)) => self.store.contents(&[body]).await.unwrap().remove(&body.sha256),
+        };
+        Asked { told, content }
+    }
+
+    /// Until when it is level with all that are not away, and how many are.
+    pub(crate) fn read(&self) -> (Option<tokio::time::Instant>, usize) {
+        self.replication.read()
+    }
+
+    /// Waits until it knows itself to be level with all that are not away, as of a short time ago.
+    pub(crate) async fn until_fresh(&self) {
+        let soon = Duration::from_millis(300);
+        eventually("fresh", async || self.read().0.is_some_and(|until| until.elapsed() < soon))
+            .await;
     }
 
     /// The logs of which at least one record is known.
