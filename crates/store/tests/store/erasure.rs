@@ -386,3 +386,24 @@ async fn a_file_that_is_just_being_made_does_not_escape_its_erasure(
     site.close().await;
     second.close().await;
 }
+
+/// Law 7: a peer that has not heard of the erasure is asked by a reader of that generation, and tells nothing.
+#[sqlx::test(migrator = "bruri_store::MIGRATOR")]
+async fn an_erased_file_without_a_row_is_read_in_the_generation_of_its_subject(
+    _: PgPoolOptions,
+    database: PgConnectOptions,
+) {
+    let site = Site::open("london", &database).await;
+    let (file, other) = (file_of(1), file_of(2));
+    site.put(&file, "of somebody").await;
+    let before = site.store.known_of(&file).await.unwrap();
+
+    erase(&site, &file).await;
+
+    let served = site.lookup.served(&file).await.unwrap();
+    assert!(served.version.is_none());
+    assert_eq!(served.state.joined(&before), served.state);
+    assert!(site.store.known_of(&file).await.unwrap().is_news_to(0, before.context()));
+    assert_eq!(site.lookup.served(&other).await.unwrap().state.generation(), 0);
+    site.close().await;
+}
