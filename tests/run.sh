@@ -3,6 +3,7 @@
 #
 #   BRURI_REQUIRE_DOCKER=1     a part that needs Docker fails where there is no daemon, else it is skipped
 #   BRURI_INSIDE_CONTAINER=1   set by tests/container.sh, which calls this in a fresh container
+#   BRURI_SCHEDULES            how many schedules the simulation runs; 1000, in the container 100
 #   CARGO_BUILD_JOBS           how many compilers at once; all processors by default
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -27,6 +28,8 @@ main() {
 
   run_part check cargo xtask check
   run_part build cargo build --workspace
+  # In the container, which runs the same tests once more, their default will do.
+  [ -n "${BRURI_INSIDE_CONTAINER:-}" ] || export BRURI_SCHEDULES="${BRURI_SCHEDULES:-1000}"
   run_tests
   if [ -z "${BRURI_INSIDE_CONTAINER:-}" ] && [ -x tests/container.sh ]; then
     run_docker_part container tests/container.sh

@@ -80,6 +80,11 @@ impl Context {
         other.logs.keys().all(|log| self.covers_log(log, other))
     }
 
+    /// The last sequence of a log that was seen; 0 where none was.
+    pub fn last_of(&self, log: &LogId) -> u64 {
+        self.logs.get(log).map_or(0, |seen| seen.dots.last().copied().unwrap_or(seen.upto))
+    }
+
     /// Adds one version, and nothing below it.
     pub fn add(&mut self, dot: &Dot) {
         if !self.covers(dot) {

@@ -5,7 +5,10 @@
 //! is another one, this process remembers more than the log holds, or a peer has more. Then the site opens a
 //! new epoch, and fetches the tail of the old one from its peers.
 
-use crate::{Chain, Cursor, Epoch};
+use crate::{
+    Chain, Cursor, Epoch,
+    mutant::{self, Mutant},
+};
 
 /// Which database numbers a log: of a Postgres its system identifier and timeline, which changes with
 /// each promotion. Only equality counts.
@@ -96,7 +99,8 @@ pub fn ending<'a>(
     if numbered_by.zip(now).is_some_and(|(before, now)| before != now) {
         return Some(Ending::AnotherDatabase);
     }
-    seen.into_iter().find_map(|(witness, held)| witness.ending(held))
+    let mut seen = seen.into_iter().filter(|_| !mutant::is(Mutant::NumbersReused));
+    seen.find_map(|(witness, held)| witness.ending(held))
 }
 
 #[cfg(test)]

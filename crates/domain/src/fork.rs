@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Author, Chain, Context, Cursor, Dot, FileId, LogId, Version, limits::FORK_PROBES_MAX};
+use crate::{
+    Author, Chain, Context, Cursor, Dot, FileId, LogId, Version,
+    limits::FORK_PROBES_MAX,
+    mutant::{self, Mutant},
+};
 
 /// Where two branches of a log part.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -18,6 +22,16 @@ impl Parting {
     pub fn sequence(&self) -> u64 {
         self.common.sequence.saturating_add(1)
     }
+}
+
+/// Whether records, told by their sequences and chains, are of the branch that gave way: they have another chain where
+/// the branch that stays begins.
+pub fn is_void(
+    records: impl IntoIterator<Item = (u64, Chain)>,
+    (sequence, stays): (u64, Chain),
+) -> bool {
+    let mut there = records.into_iter().filter(|(at, _)| *at == sequence);
+    there.any(|(_, chain)| chain != stays) && !mutant::is(Mutant::VoidTakenBack)
 }
 
 /// The search for the last place at which two branches of a log agree.

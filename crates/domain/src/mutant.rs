@@ -24,10 +24,18 @@ pub enum Mutant {
     LaggingIsLevel,
     /// A log of another is not taken from anybody but its origin.
     OriginOnly,
+    /// An epoch ends only where the database is another one, so that numbers are given twice.
+    NumbersReused,
+    /// After a fork the branch that gave way is taken back from whoever still has it.
+    VoidTakenBack,
+    /// A log is taken from the next source as soon as that has more, whatever the last one was given to send.
+    ImpatientSources,
+    /// A peer that has less of a log than this site is taken to have the same.
+    UnlikeIsLevel,
 }
 
 /// All of them.
-pub const ALL: [Mutant; 10] = [
+pub const ALL: [Mutant; 14] = [
     Mutant::ClocksOnly,
     Mutant::ContextOfHeads,
     Mutant::AcceptedForSeen,
@@ -38,6 +46,10 @@ pub const ALL: [Mutant; 10] = [
     Mutant::UnreadIsKnown,
     Mutant::LaggingIsLevel,
     Mutant::OriginOnly,
+    Mutant::NumbersReused,
+    Mutant::VoidTakenBack,
+    Mutant::ImpatientSources,
+    Mutant::UnlikeIsLevel,
 ];
 
 #[cfg(feature = "mutants")]

@@ -106,6 +106,7 @@ fn store_status(error: &StoreError) -> StatusCode {
         | StoreError::Compression(_)
         | StoreError::Database(_)
         | StoreError::CommitFailed
+        | StoreError::NumberSeen(_)
         | StoreError::ErasedMeanwhile
         | StoreError::LookupFailed
         | StoreError::Stopping => StatusCode::SERVICE_UNAVAILABLE,

@@ -41,6 +41,7 @@ pub fn status(error: &StoreError) -> Status {
         StoreError::Busy
         | StoreError::BodyAbsent(_)
         | StoreError::CommitFailed
+        | StoreError::NumberSeen(_)
         | StoreError::ErasedMeanwhile
         | StoreError::LookupFailed
         | StoreError::Stopping => try_again(error),

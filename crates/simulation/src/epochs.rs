@@ -1,9 +1,10 @@
 //! Databases that go back in time: what the store in memory knows of its epochs, judged by the same rule as Postgres.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bruri_domain::{
-    Cursor, Dot, Epoch, FileId, Held, Identity, Log, LogId, Predecessor, Version, Witness,
+    Applied, Cursor, Dot, Epoch, FileId, FileState, Held, Identity, Log, LogId, Predecessor,
+    Version, Witness,
     epoch::ending,
     fork::{Moved, Parting},
 };
@@ -116,6 +117,22 @@ impl Memory {
         tables.numbered_by = Some(now);
     }
 
+    /// Somebody may have seen a number that would be given next.
+    pub(crate) fn judge_number(&self, file: &FileId) {
+        let seen = {
+            let tables = self.lock();
+            let end = tables.logs.get(&tables.files_log()).map(|rows| rows.cursor.clone());
+            let state = tables.files.get(file);
+            end.zip(state).map(|(end, state)| Cursor {
+                sequence: state.context().last_of(&end.log.id).max(end.sequence),
+                ..end
+            })
+        };
+        if let Some(seen) = seen {
+            self.judge(&[&seen]);
+        }
+    }
+
     pub(crate) fn hear(&self, theirs: &[Cursor]) -> Vec<LogId> {
         let site = self.lock().files_log().site.clone();
         let own: Vec<&Cursor> = theirs.iter().filter(|c| c.log.id.site == site).collect();
@@ -168,6 +185,24 @@ impl Memory {
 }
 
 impl Tables {
+    /// Makes a file's state anew from its records.
+    pub(crate) fn rebuild(&mut self, file: &FileId) {
+        let (mut state, mut known) = (FileState::default(), BTreeMap::new());
+        for (log, rows) in &self.logs {
+            for (row, sequence) in rows.records.iter().zip(1..) {
+                let Some(version) = row.version.as_ref().filter(|v| v.file == *file) else {
+                    continue;
+                };
+                let dot = Dot { log: log.clone(), sequence };
+                if state.apply(&dot, row.generation, version) != Applied::Erased {
+                    known.insert(version.random, dot);
+                }
+            }
+        }
+        self.files.insert(file.clone(), state);
+        self.versions.insert(file.clone(), known);
+    }
+
     fn held(&self, witness: &Witness) -> Option<Held> {
         let (id, rows) = self.logs.iter().find(|(id, _)| id.epoch == witness.epoch)?;
         let at = usize::try_from(witness.sequence).ok().and_then(|at| at.checked_sub(1));

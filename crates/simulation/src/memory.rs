@@ -8,6 +8,7 @@ use std::{
 use bruri_domain::{
     Applied, Author, Body, Chain, Cursor, Decision, DeploymentKey, Dot, Epoch, FileId, FileState,
     Identity, Log, LogId, LogKind, PhoneKey, Remembered, Sha256, Stamp, Version, Writer,
+    fork::is_void,
     limits::{PAGE_BYTES_MAX, PAGE_RECORDS_MAX},
 };
 use bruri_replication::store::Store;
@@ -35,10 +36,10 @@ pub struct Tables {
     pub(crate) set_back: BTreeMap<LogId, (u64, Chain)>,
     pub(crate) logs: BTreeMap<LogId, Rows>,
     bodies: BTreeMap<Sha256, Bytes>,
-    files: BTreeMap<FileId, FileState>,
+    pub(crate) files: BTreeMap<FileId, FileState>,
     pub(crate) remembered: BTreeMap<(FileId, PhoneKey), Remembered>,
     /// The versions of each file that are known, by what makes them unique.
-    versions: BTreeMap<FileId, BTreeMap<[u8; 16], Dot>>,
+    pub(crate) versions: BTreeMap<FileId, BTreeMap<[u8; 16], Dot>>,
 }
 
 #[derive(Clone, Debug)]
@@ -139,6 +140,7 @@ impl Memory {
     /// Stores a version as the committer does.
     pub fn commit(&self, draft: Draft) -> Stored {
         self.judge(&[]);
+        self.judge_number(&draft.file);
         let (mut tables, mut beside) = (self.lock(), self.beside());
         let stored = tables.commit(draft, &self.key);
         if let Some(cursor) = tables.end_of(LogKind::Files) {
@@ -223,24 +225,6 @@ impl Tables {
         self.logs.get(&self.open_log(kind)).map(|rows| rows.cursor.clone())
     }
 
-    /// Makes a file's state anew from its records.
-    pub(crate) fn rebuild(&mut self, file: &FileId) {
-        let (mut state, mut known) = (FileState::default(), BTreeMap::new());
-        for (log, rows) in &self.logs {
-            for (row, sequence) in rows.records.iter().zip(1..) {
-                let Some(version) = row.version.as_ref().filter(|v| v.file == *file) else {
-                    continue;
-                };
-                let dot = Dot { log: log.clone(), sequence };
-                if state.apply(&dot, row.generation, version) != Applied::Erased {
-                    known.insert(version.random, dot);
-                }
-            }
-        }
-        self.files.insert(file.clone(), state);
-        self.versions.insert(file.clone(), known);
-    }
-
     fn serve(&self, file: &FileId) -> Served {
         let state = self.files.get(file).cloned().unwrap_or_default();
         let body = state.served().and_then(|head| head.body);
@@ -301,7 +285,7 @@ impl Tables {
         if at != batch.from || self.own.contains(id) {
             return Err(moved());
         }
-        if self.set_back.get(id).is_some_and(|stays| is_void(batch, *stays)) {
+        if self.set_back.get(id).is_some_and(|stays| is_void(places(batch), *stays)) {
             return Err(ApplyError::VoidBranch(id.clone()));
         }
         self.begin(batch.from.log.clone());
@@ -352,12 +336,12 @@ impl Tables {
     }
 }
 
-/// Whether a batch has another chain where the branch that stays begins.
-fn is_void(batch: &IncomingBatch, (sequence, stays): (u64, Chain)) -> bool {
+/// Where a batch leads, record by record.
+fn places(batch: &IncomingBatch) -> impl Iterator<Item = (u64, Chain)> {
     let mut chain = batch.from.chain;
-    batch.records.iter().zip(batch.from.sequence + 1..).any(|(record, at)| {
+    batch.records.iter().zip(batch.from.sequence + 1..).map(move |(record, sequence)| {
         chain = chain.next(&record.raw.envelope);
-        at == sequence && chain != stays
+        (sequence, chain)
     })
 }
 

@@ -15,8 +15,10 @@ pub fn law_of(mutant: Mutant) -> u8 {
         Mutant::FreshOnArrival
         | Mutant::RelayIsFresh
         | Mutant::UnreadIsKnown
-        | Mutant::LaggingIsLevel => 5,
-        Mutant::OriginOnly => 4,
+        | Mutant::LaggingIsLevel
+        | Mutant::UnlikeIsLevel => 5,
+        Mutant::VoidTakenBack => 1,
+        Mutant::OriginOnly | Mutant::NumbersReused | Mutant::ImpatientSources => 4,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bruri_domain::{
-    Applied, Chain, Control, Cursor, Dot, Envelope, FileId, FileState, Sha256, Version,
+    Applied, Control, Cursor, Dot, Envelope, FileId, FileState, Sha256, Version, fork::is_void,
     limits::COMMIT_TRIES_MAX,
 };
 use bruri_wire::record::RawRecord;
@@ -115,7 +115,8 @@ impl Store {
         let id = &batch.from.log.id;
         let MovedCursor { row: log, stays } =
             moved.ok_or_else(|| ApplyError::CursorMoved(id.clone()))?;
-        if stays.is_some_and(|stays| is_void(&records, stays)) {
+        let places = || records.iter().map(|record| (record.sequence, record.chain));
+        if stays.is_some_and(|stays| is_void(places(), stays)) {
             return Err(ApplyError::VoidBranch(id.clone()));
         }
         // What came of them was erased before it came.
@@ -152,11 +153,6 @@ impl Store {
         }
         Ok(effects)
     }
-}
-
-/// Whether the records have another chain where the branch that stays begins.
-fn is_void(records: &[NumberedRecord], (sequence, chain): (u64, Chain)) -> bool {
-    records.iter().any(|record| record.sequence == sequence && record.chain != chain)
 }
 
 fn files_of(batch: &IncomingBatch) -> BTreeSet<FileId> {

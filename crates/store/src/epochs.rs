@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use bruri_domain::{
-    Chain, Cursor, Epoch, Held, Identity, Log, LogId, Predecessor, SiteName, Witness, epoch,
-    limits::COMMIT_TRIES_MAX,
+    Chain, Cursor, Epoch, Held, Identity, Log, LogId, LogKind, Predecessor, SiteName, Witness,
+    epoch, limits::COMMIT_TRIES_MAX,
 };
 use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
@@ -75,6 +75,17 @@ impl Store {
             known.is_some_and(|known| !known.set_back && witness.is_fork(&known.held))
         });
         Ok(forked.map(|((cursor, _), _)| cursor.log.id.clone()).collect())
+    }
+
+    /// Somebody had seen a number that this database has not given: a new epoch is opened.
+    pub(crate) async fn number_was_seen(
+        &self,
+        kind: LogKind,
+        sequence: u64,
+    ) -> Result<(), StoreError> {
+        let id = self.inner.own.logs().of(kind).id.clone();
+        let seen = Cursor { sequence, ..Cursor::at_beginning(Log { id, kind, predecessor: None }) };
+        self.judge(&[&seen]).await
     }
 
     async fn known(&self, witnesses: &[Witness]) -> Result<Vec<Option<Known>>, StoreError> {

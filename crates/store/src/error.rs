@@ -121,6 +121,9 @@ pub enum StoreError {
     /// The database did not do it: away, full, restarting.
     #[error("the database did not answer as it should")]
     Database(#[from] sqlx::Error),
+    /// Somebody has seen a number of this site's log that would be given next: the database lost the end of the log.
+    #[error("number {0} of this site's log was given before")]
+    NumberSeen(u64),
     /// The transaction that held it failed; the cause is in the log and with another caller.
     #[error("the commit failed")]
     CommitFailed,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bruri_domain::{
-    Author, Chain, Context, Decision, Dot, FileId, FileState, LogKind, PhoneKey, Remembered,
+    Author, Chain, Context, Decision, Dot, FileId, FileState, LogId, LogKind, PhoneKey, Remembered,
     Sha256, Version, Writer, limits::COMMIT_TRIES_MAX,
 };
 use bruri_wire::record::{RawRecord, encode_version};
@@ -56,6 +56,10 @@ impl Store {
             match self.try_commit_group(group).await {
                 Err(error) if error.is_transient() && tries < COMMIT_TRIES_MAX => {
                     tries = tries.saturating_add(1);
+                }
+                Err(StoreError::NumberSeen(sequence)) if tries < COMMIT_TRIES_MAX => {
+                    tries = tries.saturating_add(1);
+                    self.number_was_seen(LogKind::Files, sequence).await?;
                 }
                 Err(error) => {
                     self.inner.gate.note(&error);
@@ -194,6 +198,11 @@ impl Store {
         let (count, newest) = (drafts.clone().count(), drafts.max());
         let Some(newest_micros) = newest else { return Ok(None) };
         let numbers = self.take_numbers(transaction, LogKind::Files, count, newest_micros).await?;
+        let seen = last_seen(steps, &numbers.log.id);
+        if seen > numbers.before {
+            // A version under it would count as superseded already, and nobody would get it.
+            return Err(StoreError::NumberSeen(seen));
+        }
         let numbered = Numbered::give(&numbers, steps);
         let bodies = bodies_of(group, &numbered.records);
         let writing = Writing {
@@ -207,6 +216,17 @@ impl Store {
         let given = numbers.given(LogKind::Files, numbered.sequence, numbered.chain);
         Ok(Some((given, numbered.noticed)))
     }
+}
+
+/// The last sequence of a log that is seen in what is known of the drafts' files, or by their writers.
+fn last_seen(steps: &[Step], log: &LogId) -> u64 {
+    let of = |step: &Step| match step {
+        Step::Write(draft) => {
+            draft.state.context().last_of(log).max(draft.version.context.last_of(log))
+        }
+        Step::Answer(_) => 0,
+    };
+    steps.iter().map(of).max().unwrap_or(0)
 }
 
 /// The blank rows among these of which no version was written.

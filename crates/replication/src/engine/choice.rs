@@ -116,7 +116,7 @@ fn is_ahead(log: &LogState, way: &Way, now: Moment) -> bool {
 /// than we would wait, and sources that change too soon bring nothing for ever.
 fn is_given_up(log: &LogState, now: Moment) -> bool {
     let patience = AHEAD.saturating_mul(1 << log.turns.min(TURNS_MAX));
-    now.saturating_sub(log.turned) >= patience
+    mutant::is(Mutant::ImpatientSources) || now.saturating_sub(log.turned) >= patience
 }
 
 fn is_good_again(log: &LogState, origin: &Way, now: Moment) -> bool {

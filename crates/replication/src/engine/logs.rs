@@ -8,6 +8,7 @@ use std::{
 use bruri_domain::{
     Cursor, Log, LogId, LogKind, Sha256, SiteName,
     limits::{LIVE_LAG_RECORDS_MAX, LOGS_MAX},
+    mutant::{self, Mutant},
 };
 use bruri_wire::proto::replication::v1 as proto;
 
@@ -133,7 +134,8 @@ impl LogState {
     /// Where a peer has less than we, or something else, nobody knows that it is the same.
     pub(crate) fn is_unlike(&self, theirs: &Cursor) -> bool {
         let Cursor { sequence, chain, .. } = &self.ours;
-        theirs.sequence < *sequence || (theirs.sequence == *sequence && theirs.chain != *chain)
+        let differs = theirs.sequence == *sequence && theirs.chain != *chain;
+        (theirs.sequence < *sequence || differs) && !mutant::is(Mutant::UnlikeIsLevel)
     }
 
     /// So far behind that it is caught up on a stream of its own.

@@ -238,3 +238,35 @@ async fn the_void_branch_is_not_taken_back_from_a_peer_that_has_not_heard_of_it(
     twin.drop_it().await;
     end(scene).await;
 }
+
+/// Law 6: what a phone writes is served, also where the database lost numbers that another site has seen.
+#[sqlx::test(migrator = "bruri_store::MIGRATOR")]
+async fn a_number_that_somebody_has_seen_is_not_given_again(
+    _: PgPoolOptions,
+    database: PgConnectOptions,
+) {
+    let twin = Twin::create(&database, 1).await;
+    let (london, tokyo) =
+        (Site::open("london", &database).await, Site::open("tokyo", &twin.options).await);
+    london.put(&file_of(1), "before").await;
+    let common = log_of(&london, None).await;
+    london.put(&file_of(2), "two").await;
+    london.put(&file_of(2), "lost").await;
+    pull(&london.store, &tokyo.store).await;
+    tokyo.put(&file_of(2), "of tokyo, who saw what was lost").await;
+    put_back(&london, &common).await;
+    london.close().await;
+    let london = Site::open("london", &database).await;
+    // The log of the writer is heard of before what it had seen.
+    pull(&tokyo.store, &london.store).await;
+
+    london.put(&file_of(2), "new").await;
+
+    assert_eq!(london.get(&file_of(2)).await.unwrap(), "new");
+    let next = log_of(&london, None).await;
+    assert_ne!(next.log.id, common.log.id);
+    assert_eq!(next.log.predecessor.map(|p| p.sequence), Some(1));
+    london.close().await;
+    tokyo.close().await;
+    twin.drop_it().await;
+}
