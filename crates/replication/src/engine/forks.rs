@@ -47,8 +47,14 @@ impl Engine {
         let Ok(Some(ours)) = *result else { return };
         let log = theirs.log.id.clone();
         let lags = self.logs.get(&log).is_some_and(|state| state.lag(id) > 0);
-        if let Some(session) = self.session(id).filter(|_| ours == theirs.chain && !lags) {
-            session.lagging.remove(&log);
+        let is_same = ours == theirs.chain;
+        if let Some(session) = self.session(id) {
+            if is_same && !lags {
+                session.lagging.remove(&log);
+                session.unlike.remove(&log);
+            } else if !is_same {
+                session.unlike.insert(log.clone());
+            }
         }
         let Some(state) = self.logs.get_mut(&log).filter(|_| ours != theirs.chain) else { return };
         state.parted = Some(Cursor { chain: ours, ..theirs });

@@ -319,7 +319,8 @@ impl Session {
                 level.reach(link, site, claim.at.checked_sub(claim.level_age));
             }
         }
-        if !self.lagging.iter().any(|log| log.site == self.site) || blind {
+        let is_own = |log: &LogId| log.site == self.site;
+        if !self.lagging.iter().chain(&self.unlike).any(is_own) || blind {
             level.reach(link, &self.site, claim.at.checked_sub(claim.own_age));
         }
     }
