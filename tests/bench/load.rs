@@ -9,7 +9,7 @@ use anyhow::{Context as _, ensure};
 use bruri_tests::http::{Answer, Connection};
 use hdrhistogram::Histogram;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, Interval, interval};
 
 use crate::template::{Get, Put, is_of};
 
@@ -85,11 +85,19 @@ impl Measured {
 }
 
 impl Load {
-    /// Puts every file once.
-    pub(crate) async fn fill(&self) -> anyhow::Result<()> {
-        let measured = self.all(Kind::Put, Until::EachFileOnce).await?;
+    /// Puts every file so many times.
+    pub(crate) async fn fill(&self, rounds: u32) -> anyhow::Result<Measured> {
+        let measured = self.all(Kind::Put, Until::Rounds(rounds)).await?;
         ensure!(measured.errors.is_empty(), "cannot put the files: {:?}", measured.errors);
-        Ok(())
+        Ok(measured)
+    }
+
+    /// Puts so many files a second, each connection its share.
+    pub(crate) async fn pace(&self, rate: u32, time: Duration) -> anyhow::Result<Measured> {
+        let end = Instant::now().checked_add(time).context("compute the end")?;
+        let pause = Duration::from_secs(1).saturating_mul(self.connections).checked_div(rate);
+        let pause = pause.context("the rate is 0")?.max(Duration::from_micros(1));
+        self.all(Kind::Put, Until::Paced(end, pause)).await
     }
 
     /// Sends as fast as answers come.
@@ -120,9 +128,13 @@ impl Load {
         let step = usize::try_from(self.connections).context("count")?;
         let files = (number..self.files).step_by(step);
         let mut left = until.files(files);
+        let mut turns = until.turns();
         while !until.is_over()
             && let Some(file) = left.next()
         {
+            if let Some(turns) = &mut turns {
+                turns.tick().await;
+            }
             let request = match kind {
                 Kind::Put => put.request(file),
                 Kind::Get => get.request(file),
@@ -153,13 +165,15 @@ impl Load {
 /// When a connection has done enough.
 #[derive(Clone, Copy, Debug)]
 enum Until {
-    EachFileOnce,
+    Rounds(u32),
     Time(Instant),
+    /// Then, with a pause between two.
+    Paced(Instant, Duration),
 }
 
 impl Until {
     fn is_over(self) -> bool {
-        matches!(self, Self::Time(end) if Instant::now() >= end)
+        matches!(self, Self::Time(end) | Self::Paced(end, _) if Instant::now() >= end)
     }
 
     fn files(
@@ -167,8 +181,15 @@ impl Until {
         files: impl Iterator<Item = u32> + Clone + Send + 'static,
     ) -> Box<dyn Iterator<Item = u32> + Send> {
         match self {
-            Self::EachFileOnce => Box::new(files),
-            Self::Time(_) => Box::new(files.cycle()),
+            Self::Rounds(rounds) => Box::new((0..rounds).flat_map(move |_| files.clone())),
+            Self::Time(_) | Self::Paced(..) => Box::new(files.cycle()),
+        }
+    }
+
+    fn turns(self) -> Option<Interval> {
+        match self {
+            Self::Paced(_, pause) => Some(interval(pause)),
+            Self::Rounds(_) | Self::Time(_) => None,
         }
     }
 }

@@ -31,6 +31,22 @@ enum Command {
     Put(LoadArgs),
     /// Restores, of files that are put first
     Get(LoadArgs),
+    /// Backups: every file so many times, as fast as answers come
+    Fill {
+        #[command(flatten)]
+        load: LoadArgs,
+        /// How many times
+        #[arg(long, default_value_t = 1)]
+        rounds: u32,
+    },
+    /// Backups at a steady rate, each file in turn
+    Pace {
+        #[command(flatten)]
+        load: LoadArgs,
+        /// Backups a second, all connections together
+        #[arg(long, default_value_t = 200)]
+        rate: u32,
+    },
     /// From the 2xx at one site to the first GET at another that has the backup
     Lag {
         /// Where backups are sent, e.g. 127.0.0.1:8080
@@ -86,6 +102,8 @@ fn run(command: Command) -> anyhow::Result<bool> {
     match command {
         Command::Put(args) => runtime.block_on(measure(Kind::Put, &args)),
         Command::Get(args) => runtime.block_on(measure(Kind::Get, &args)),
+        Command::Fill { load, rounds } => runtime.block_on(fill(&load, rounds)),
+        Command::Pace { load, rate } => runtime.block_on(pace(&load, rate)),
         Command::Lag { from, to, tries, bytes } => {
             let lags = runtime.block_on(lag::measure(from, to, tries, bytes))?;
             writeln!(io::stdout(), "{}", lag::summary(&lags)).context("print")?;
@@ -94,15 +112,35 @@ fn run(command: Command) -> anyhow::Result<bool> {
     }
 }
 
+impl LoadArgs {
+    fn load(&self) -> Load {
+        Load {
+            address: self.address,
+            connections: self.connections.max(1),
+            files: self.files.max(self.connections),
+            bytes: self.bytes,
+        }
+    }
+}
+
+async fn fill(args: &LoadArgs, rounds: u32) -> anyhow::Result<bool> {
+    let load = args.load();
+    let measured = load.fill(rounds).await?;
+    print(Kind::Put, &load, &measured).context("print")?;
+    Ok(true)
+}
+
+async fn pace(args: &LoadArgs, rate: u32) -> anyhow::Result<bool> {
+    let load = args.load();
+    let measured = load.pace(rate, Duration::from_secs(args.seconds)).await?;
+    print(Kind::Put, &load, &measured).context("print")?;
+    Ok(measured.errors.is_empty())
+}
+
 async fn measure(kind: Kind, args: &LoadArgs) -> anyhow::Result<bool> {
-    let load = Load {
-        address: args.address,
-        connections: args.connections.max(1),
-        files: args.files.max(args.connections),
-        bytes: args.bytes,
-    };
+    let load = args.load();
     if kind == Kind::Get {
-        load.fill().await?;
+        load.fill(1).await?;
     }
     load.run(kind, Duration::from_secs(args.warm_up)).await?;
     let measured = load.run(kind, Duration::from_secs(args.seconds)).await?;

@@ -9,6 +9,7 @@
 mod broken_links;
 mod catch_up;
 mod conflicts;
+mod damage;
 mod erasure;
 mod five_sites;
 mod fresh;
@@ -19,5 +20,6 @@ mod membership;
 mod operators;
 mod running;
 mod shared_database;
+mod snapshot;
 mod strangers;
 mod turn;

@@ -54,6 +54,17 @@ impl Database {
         Self::open(options).await
     }
 
+    /// Does what nobody should, past foreign keys; it must change one row.
+    pub async fn damage(&self, statement: &str) -> anyhow::Result<()> {
+        let mut transaction = self.pool.begin().await?;
+        let past_keys = "set local session_replication_role = replica";
+        sqlx::query(past_keys).execute(&mut *transaction).await?;
+        let done = sqlx::query(AssertSqlSafe(statement.to_owned())).execute(&mut *transaction);
+        let rows = done.await.with_context(|| statement.to_owned())?.rows_affected();
+        anyhow::ensure!(rows == 1, "{statement}: changed {rows} rows");
+        Ok(transaction.commit().await?)
+    }
+
     /// Runs a statement and returns how many rows it changed.
     pub async fn execute(&self, statement: &str) -> anyhow::Result<u64> {
         let done = sqlx::query(AssertSqlSafe(statement.to_owned())).execute(&self.pool).await;

@@ -85,6 +85,20 @@ struct Phone {
     user_agent: String,
 }
 
+/// How a site stands to the one that was asked.
+#[derive(Serialize)]
+pub(crate) struct Proof {
+    site: String,
+    outcome: &'static str,
+    files: u64,
+    bodies: u64,
+    repaired_files: u64,
+    repaired_bodies: u64,
+    damaged_bodies: u64,
+    damaged_files: Vec<String>,
+    text: Option<String>,
+}
+
 /// What a site is, holds and hears.
 #[derive(Serialize)]
 pub(crate) struct Status {
@@ -279,6 +293,34 @@ impl From<history::Version> for Version {
             operator: some(version.operator),
             restored_dot: some(version.restored_dot),
             pruned: version.pruned,
+        }
+    }
+}
+
+/// The word for an outcome.
+pub(crate) fn outcome(outcome: site::prove_convergence_response::Outcome) -> &'static str {
+    use site::prove_convergence_response::Outcome;
+    match outcome {
+        Outcome::Proved => "proved",
+        Outcome::Damaged => "damaged",
+        Outcome::Moving => "moving",
+        Outcome::Unreached => "unreached",
+        Outcome::Unspecified => "unknown",
+    }
+}
+
+impl From<site::ProveConvergenceResponse> for Proof {
+    fn from(proof: site::ProveConvergenceResponse) -> Self {
+        Self {
+            outcome: outcome(proof.outcome()),
+            site: proof.site,
+            files: proof.files,
+            bodies: proof.bodies,
+            repaired_files: proof.repaired_files,
+            repaired_bodies: proof.repaired_bodies,
+            damaged_bodies: proof.damaged_bodies,
+            damaged_files: proof.damaged_files,
+            text: some(proof.text),
         }
     }
 }

@@ -6,7 +6,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Member, RealmChange, Stamp};
+use crate::{
+    Member, RealmChange, RecordKind, Release, Stamp,
+    fork::Branch,
+    mutant::{self, Mutant},
+};
 
 /// The random bits of a record; its name wherever it was written again.
 pub type Random = [u8; 16];
@@ -64,6 +68,10 @@ pub enum Control {
     Member(Member),
     /// A realm wants something else.
     Realm(RealmChange),
+    /// The site of the log runs another release.
+    Release(Release),
+    /// A log of the site forked.
+    Branch(Branch),
 }
 
 impl Control {
@@ -75,6 +83,8 @@ impl Control {
             Self::Receipt(receipt) => &receipt.random,
             Self::Member(member) => &member.random,
             Self::Realm(change) => &change.random,
+            Self::Release(release) => &release.random,
+            Self::Branch(branch) => &branch.random,
         }
     }
 
@@ -86,6 +96,21 @@ impl Control {
             Self::Receipt(receipt) => receipt.stamp,
             Self::Member(member) => member.stamp,
             Self::Realm(change) => change.stamp,
+            Self::Release(release) => release.stamp,
+            Self::Branch(branch) => branch.stamp,
+        }
+    }
+
+    /// The kind of the record that carries it.
+    pub fn kind(&self) -> RecordKind {
+        match self {
+            Self::Erasure(_) => RecordKind::Erasure,
+            Self::Lift(_) => RecordKind::Lift,
+            Self::Receipt(_) => RecordKind::Receipt,
+            Self::Member(_) => RecordKind::Member,
+            Self::Realm(_) => RecordKind::Realm,
+            Self::Release(_) => RecordKind::Release,
+            Self::Branch(_) => RecordKind::Branch,
         }
     }
 }
@@ -116,7 +141,9 @@ impl Erased {
 
     /// Takes in an erasure by a writer that knew `generation`.
     pub fn erase(&mut self, random: Random, generation: u64) {
-        self.generation = self.generation.max(generation.saturating_add(1));
+        if !mutant::is(Mutant::ErasesWithoutGeneration) {
+            self.generation = self.generation.max(generation.saturating_add(1));
+        }
         self.erasures.entry(random).or_default().is_erased = true;
     }
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    Author, Chain, Context, Cursor, Dot, FileId, LogId, Version,
+    Author, Chain, Context, Cursor, Dot, Epoch, FileId, Log, LogId, LogKind, Predecessor, Random,
+    SiteName, Stamp, Version,
     limits::FORK_PROBES_MAX,
     mutant::{self, Mutant},
 };
@@ -21,6 +22,53 @@ impl Parting {
     /// The first place of the branch that stays.
     pub fn sequence(&self) -> u64 {
         self.common.sequence.saturating_add(1)
+    }
+}
+
+/// The payload of a record by which the site of its log says that another log of its own forked, and which branch
+/// stays: whoever took the other one, from whomever, drops it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Branch {
+    /// Names it.
+    pub random: Random,
+    /// The origin's time.
+    pub stamp: Stamp,
+    /// The log that forked.
+    pub epoch: Epoch,
+    /// Its kind.
+    pub kind: LogKind,
+    /// What it followed.
+    pub predecessor: Option<Predecessor>,
+    /// The last sequence that both branches have.
+    pub common: u64,
+    /// The chain there.
+    pub common_chain: Chain,
+    /// The chain of the branch that stays, one place further.
+    pub stays: Chain,
+}
+
+impl Branch {
+    /// What the origin tells of where its log parted.
+    pub fn of(parting: &Parting, random: Random, stamp: Stamp) -> Self {
+        let Cursor { log, sequence, chain } = &parting.common;
+        Self {
+            random,
+            stamp,
+            epoch: log.id.epoch,
+            kind: log.kind,
+            predecessor: log.predecessor,
+            common: *sequence,
+            common_chain: *chain,
+            stays: parting.stays,
+        }
+    }
+
+    /// Where the log of that site parted.
+    pub fn parting(&self, site: &SiteName) -> Parting {
+        let id = LogId { site: site.clone(), epoch: self.epoch };
+        let log = Log { id, kind: self.kind, predecessor: self.predecessor };
+        let common = Cursor { log, sequence: self.common, chain: self.common_chain };
+        Parting { common, stays: self.stays }
     }
 }
 

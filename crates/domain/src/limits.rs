@@ -90,6 +90,10 @@ pub const JOB_LEASE_SECONDS: u64 = 60;
 pub const PAGE_RECORDS_MAX: u64 = 512;
 /// Bytes of one page for a peer with its bodies, unless a single record is larger.
 pub const PAGE_BYTES_MAX: usize = 1024 * 1024;
+/// Files of one chunk of a snapshot; its bytes are those of a page, unless a single file is larger.
+pub const SNAPSHOT_FILES_MAX: u32 = 512;
+/// Heads of one file that a snapshot copies.
+pub const SNAPSHOT_HEADS_MAX: usize = 4096;
 
 /// Rows of one page for operators.
 pub const PAGE_ROWS_MAX: u32 = 1000;
@@ -177,6 +181,14 @@ pub const CURSORS_MAX: usize = LOGS_MAX;
 pub const PEER_MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of a text that a peer sends for people.
 pub const PEER_TEXT_BYTES_MAX: usize = 512;
+/// Bytes of the name of a release in a record.
+pub const RELEASE_BYTES_MAX: usize = 64;
+/// Kinds of records that a site says it reads.
+pub const KINDS_MAX: usize = 256;
+/// Seconds after which a `brurid` looks for records that another one of its site, of an earlier release, kept unread.
+pub const UNREAD_SECONDS: u64 = 60;
+/// Seconds after which a branch that gave way, and that could not be dropped, is looked for again.
+pub const VOID_SECONDS: u64 = 5;
 /// Bytes that one stream between sites receives ahead of its reader.
 pub const PEER_STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 /// Bytes that one connection between sites receives ahead: more than its two streams together.
@@ -219,6 +231,15 @@ pub const WATCH_MILLIS: u64 = 100;
 pub const APPLIES_MAX: usize = 4;
 /// Events of peers and answers of the store that wait for the replication engine.
 pub const ENGINE_QUEUE_MAX: usize = 1024;
+/// Records that a site may be behind a peer, over all logs of files, until it takes a snapshot, where its
+/// configuration says nothing else.
+pub const SNAPSHOT_LAG_RECORDS_DEFAULT: u64 = 20_000;
+/// Of what a site has: where it is behind by less than one in so many, going on is faster than a snapshot.
+pub const SNAPSHOT_LAG_SHARE: u64 = 10;
+/// Seconds until a peer has answered with a chunk of a snapshot, or a page of history.
+pub const SNAPSHOT_ANSWER_SECONDS_MAX: u64 = 60;
+/// Milliseconds for which a peer that could not answer is passed over.
+pub const SNAPSHOT_AVOID_MILLIS: u64 = 1000;
 /// Milliseconds that a clock may be off before peers count as disagreeing with it.
 pub const CLOCK_OFFSET_MILLIS_MAX: u64 = 2000;
 /// Seconds that a clock is doubted after it jumped, unless a peer agrees with it.
@@ -269,6 +290,37 @@ pub const FORK_PROBES_MAX: u64 = 64;
 pub const FORK_RECORDS_MAX: u64 = 100_000;
 /// Files whose states are made anew at once.
 pub const REBUILD_FILES_MAX: usize = 128;
+
+// Proof and repair.
+
+/// Parts into which the files of a site are divided to find those in which two sites differ.
+pub const DIGEST_BUCKETS: usize = 65_536;
+/// Rows that are read at a time to sum them up, or to look for damage.
+pub const DIGEST_ROWS_MAX: u64 = 1024;
+/// Damaged or differing files that are dealt with and named at a time; the next turn finds more.
+pub const DAMAGED_FILES_MAX: usize = 256;
+/// Buckets whose files a peer is asked about at once.
+pub const COMPARED_BUCKETS_MAX: usize = 64;
+/// Files that a peer tells of in answer; with more it cannot tell.
+pub const COMPARED_FILES_MAX: usize = 16_384;
+/// Bodies that a peer is asked for at once.
+pub const FETCHED_BODIES_MAX: usize = 64;
+/// Seconds for which two sites that go on taking backups are compared again and again.
+pub const COMPARING_SECONDS_MAX: u64 = 20;
+/// Milliseconds between the first two attempts to compare them; then twice as long each time, up to so many seconds.
+pub const COMPARE_AGAIN_MILLIS: u64 = 100;
+/// See [`COMPARE_AGAIN_MILLIS`].
+pub const COMPARE_AGAIN_SECONDS_MAX: u64 = 2;
+/// Seconds that a peer may take to sum up its files.
+pub const COMPARE_ANSWER_SECONDS_MAX: u64 = 60;
+/// Seconds between two attempts to get bodies that are lacking, at least.
+pub const FETCH_AGAIN_SECONDS_MIN: u64 = 1;
+/// The same at most.
+pub const FETCH_AGAIN_SECONDS_MAX: u64 = 60;
+/// Days within which every body is hashed again.
+pub const SCRUB_DAYS: u64 = 30;
+/// Parts into which bodies are divided for that, by the first 16 bits of their hash.
+pub const SCRUB_SLICES: u64 = 65_536;
 
 // The operators' services.
 

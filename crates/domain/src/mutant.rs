@@ -32,10 +32,22 @@ pub enum Mutant {
     ImpatientSources,
     /// A peer that has less of a log than this site is taken to have the same.
     UnlikeIsLevel,
+    /// After a snapshot the logs go on from where the supplier had them when it read the last states, not the first.
+    LastVectorCounts,
+    /// An erasure takes what is here and does not raise the generation.
+    ErasesWithoutGeneration,
+    /// A record whose body the peer has no more counts as erased.
+    PrunedForErased,
+    /// The cursor moves before the rows of a batch are written.
+    CursorFirst,
+    /// What peers tell for one read is stored.
+    AnswersStored,
+    /// Numbers are given before it is judged whether an epoch has ended.
+    EpochOpenedLate,
 }
 
 /// All of them.
-pub const ALL: [Mutant; 14] = [
+pub const ALL: [Mutant; 20] = [
     Mutant::ClocksOnly,
     Mutant::ContextOfHeads,
     Mutant::AcceptedForSeen,
@@ -50,6 +62,12 @@ pub const ALL: [Mutant; 14] = [
     Mutant::VoidTakenBack,
     Mutant::ImpatientSources,
     Mutant::UnlikeIsLevel,
+    Mutant::LastVectorCounts,
+    Mutant::ErasesWithoutGeneration,
+    Mutant::PrunedForErased,
+    Mutant::CursorFirst,
+    Mutant::AnswersStored,
+    Mutant::EpochOpenedLate,
 ];
 
 #[cfg(feature = "mutants")]

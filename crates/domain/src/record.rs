@@ -21,6 +21,10 @@ pub enum RecordKind {
     Member,
     /// What a realm wants.
     Realm,
+    /// Which release a site runs.
+    Release,
+    /// A log forked, and which branch of it stays.
+    Branch,
     /// A kind of a later release: kept and forwarded unread.
     Unknown(i32),
 }
@@ -59,7 +63,7 @@ pub struct Version {
 
 impl RecordKind {
     /// The kinds that this release reads.
-    pub const KNOWN: [Self; 7] = [
+    pub const KNOWN: [Self; 9] = [
         Self::Backup,
         Self::Deletion,
         Self::Erasure,
@@ -67,7 +71,12 @@ impl RecordKind {
         Self::Receipt,
         Self::Member,
         Self::Realm,
+        Self::Release,
+        Self::Branch,
     ];
+
+    /// Those that every release reads. What comes later is written once all sites can read it.
+    pub const FIRST: [Self; 9] = Self::KNOWN;
 
     /// Whether the payload is a version of a file.
     pub fn is_version(self) -> bool {

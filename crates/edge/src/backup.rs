@@ -1,7 +1,7 @@
 //! PUT and DELETE: a 2xx only after the version is durable (law 1).
 
 use bruri_domain::{Author, FileName, Phone};
-use bruri_store::{Backup, Committed, Outcome};
+use bruri_store::{Backup, Committed, Outcome, StoreError};
 use bytes::Bytes;
 use http::StatusCode;
 use tokio::time::timeout;
@@ -17,8 +17,7 @@ pub(crate) async fn store(
     content: Option<Bytes>,
 ) -> Result<Done, EdgeError> {
     let backup = Backup { file: edge.file(name), content, author: Author::Phone(phone) };
-    let commit = edge.inner.commits.commit(&edge.inner.store, backup);
-    let committed = timeout(edge.inner.limits.store, commit).await;
+    let committed = timeout(edge.inner.limits.store, commit(edge, backup)).await;
     let Committed { outcome, dot } = committed.map_err(|_| EdgeError::Late)??;
     let status = match outcome {
         Outcome::Created => StatusCode::CREATED,
@@ -26,4 +25,16 @@ pub(crate) async fn store(
         Outcome::NotThere => return Err(EdgeError::NotFound),
     };
     Ok(Done { answer: response::empty(status), dot, error: None })
+}
+
+/// Commits it; where the file's row is damaged it is made anew first, since the phone tries once only.
+async fn commit(edge: &Edge, backup: Backup) -> Result<Committed, StoreError> {
+    let (commits, store) = (&edge.inner.commits, &edge.inner.store);
+    match commits.commit(store, backup.clone()).await {
+        Err(error) if error.is_damage() => {
+            store.mend_state(&backup.file).await?;
+            commits.commit(store, backup).await
+        }
+        committed => committed,
+    }
 }

@@ -55,6 +55,11 @@ pub enum EdgeError {
     /// The store did not answer in time. A backup may be stored all the same.
     #[error("the database did not answer in time; try again")]
     Late,
+    /// What is stored of a file is damaged, and nobody who was asked has it.
+    #[error(
+        "what is stored of this file is damaged, and no other office could be asked; try again"
+    )]
+    Damaged,
     /// The store refused or failed.
     #[error("{}", store_text(.0))]
     Store(#[from] StoreError),
@@ -74,7 +79,7 @@ impl EdgeError {
             Self::Encoded => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
-            Self::Crowded | Self::Late => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Crowded | Self::Late | Self::Damaged => StatusCode::SERVICE_UNAVAILABLE,
             Self::Store(error) => store_status(error),
         }
     }
@@ -94,6 +99,7 @@ fn store_status(error: &StoreError) -> StatusCode {
         | StoreError::NotBarred
         | StoreError::TooManyMembers
         | StoreError::TooManyInvites
+        | StoreError::NotReadByAll(_)
         | StoreError::NoHead { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         StoreError::Busy
         | StoreError::BodyAbsent(_)
@@ -102,6 +108,10 @@ fn store_status(error: &StoreError) -> StatusCode {
         | StoreError::TooManyLogs(_)
         | StoreError::BranchTooLong { .. }
         | StoreError::NotThere(_)
+        | StoreError::BelowFloor(_)
+        | StoreError::HistoryIncomplete
+        | StoreError::StatesIncomplete
+        | StoreError::SnapshotMoved
         | StoreError::Migrate(_)
         | StoreError::Compression(_)
         | StoreError::Database(_)

@@ -6,15 +6,20 @@ use bruri_domain::{
     FileId, FileState, Freshness, Remembered, Sha256,
     limits::{ASK_MILLIS_MAX, ASK_NOTHING_MILLIS_MAX},
 };
-use bruri_store::{Found, Served};
+use bruri_store::{Found, Served, StoreError};
 use bytes::Bytes;
 use http::HeaderValue;
 use tokio::time::{Instant, timeout};
 
-use crate::{Edge, EdgeError, metrics};
+use crate::{
+    Edge, EdgeError,
+    damage::{self, Mended},
+    metrics,
+};
 
 const ASK: Duration = Duration::from_millis(ASK_MILLIS_MAX);
-const ASK_NOTHING: Duration = Duration::from_millis(ASK_NOTHING_MILLIS_MAX);
+/// The same where there is nothing here, or nothing that can be used.
+pub(crate) const ASK_NOTHING: Duration = Duration::from_millis(ASK_NOTHING_MILLIS_MAX);
 
 /// The peers of a site, as its reads see them; a site without any is alone ([`Alone`]).
 pub trait Peers: Send + Sync {
@@ -52,6 +57,8 @@ pub struct Told {
     pub via_hub: bool,
     /// Sites that are away.
     pub away: usize,
+    /// Not all files are known here yet, and nobody was there who knows them.
+    pub is_in_the_dark: bool,
 }
 
 /// No peers: what is here is all there is.
@@ -91,6 +98,12 @@ enum How {
 }
 
 impl Origin {
+    /// Of what peers told.
+    pub(crate) fn told(told: &Told) -> Self {
+        let how = if told.is_complete { How::Asked { via_hub: told.via_hub } } else { How::Local };
+        Self { how, away: told.away }
+    }
+
     /// The header's value, with ages as of now.
     pub(crate) fn header(self) -> HeaderValue {
         // Words and numbers are always a header's value.
@@ -124,7 +137,16 @@ pub(crate) async fn read(edge: &Edge, file: &FileId) -> Result<(Served, Origin),
     let fresh = standing.until.filter(|until| freshness.is_met_by(until.elapsed()));
     let within = edge.inner.limits.store;
     let served = timeout(within, edge.inner.lookup.served(file)).await;
-    let served = served.map_err(|_| EdgeError::Late)??;
+    let served = match served.map_err(|_| EdgeError::Late)? {
+        Err(error) if error.is_damage() => {
+            let mended = timeout(within, damage::mended(edge, file, &error)).await;
+            match mended.map_err(|_| EdgeError::Late)?? {
+                Mended::Here(served) => served,
+                Mended::There(served, origin) => return Ok((served, origin)),
+            }
+        }
+        served => served?,
+    };
     let (served, origin) = match fresh {
         Some(until) => (served, Origin { how: How::Bounded(until), away: standing.away }),
         None => timeout(within, asked(edge, file, served)).await.map_err(|_| EdgeError::Late)??,
@@ -141,8 +163,11 @@ pub(crate) async fn read(edge: &Edge, file: &FileId) -> Result<(Served, Origin),
 async fn asked(edge: &Edge, file: &FileId, here: Served) -> Result<(Served, Origin), EdgeError> {
     let within = if here.state.heads().is_empty() { ASK_NOTHING } else { ASK };
     let told = edge.inner.peers.ask(file, &here.state, within).await;
-    let how = if told.is_complete { How::Asked { via_hub: told.via_hub } } else { How::Local };
-    let origin = Origin { how, away: told.away };
+    if told.is_in_the_dark && here.state.heads().is_empty() {
+        // It may be on its way here.
+        return Err(StoreError::StatesIncomplete.into());
+    }
+    let origin = Origin::told(&told);
     let state = here.state.joined(&told.state);
     if state == here.state {
         return Ok((here, origin));

@@ -9,6 +9,7 @@ mod backup;
 mod body;
 mod conditional;
 mod connections;
+mod damage;
 mod delivery;
 mod error;
 mod exchange;

@@ -17,6 +17,7 @@ mod health;
 mod history;
 mod members;
 mod operator;
+mod prove;
 mod realms;
 mod restore;
 mod serve;
@@ -32,6 +33,7 @@ use bruri_wire::proto::site::v1::Peer;
 pub use encode::timestamp;
 pub use error::OpsError;
 pub use members::{Invitation, Inviter};
+pub use prove::Prover;
 pub use serve::serve_socket;
 pub use socket::Socket;
 pub use status::status;
@@ -59,4 +61,6 @@ pub struct About {
     pub peers: Box<dyn Fn() -> Vec<Peer> + Send + Sync>,
     /// Makes invitations; none where the site does not replicate.
     pub inviter: Option<Box<dyn Inviter>>,
+    /// Looks for damage here and at peers, and mends it.
+    pub prover: Box<dyn Prover>,
 }

@@ -2,15 +2,24 @@
 
 use bruri_wire::proto::site::v1::{
     AdmitSiteRequest, AdmitSiteResponse, GetStatusRequest, GetStatusResponse, InviteSiteRequest,
-    InviteSiteResponse, ListMembersRequest, ListMembersResponse, RetireSiteRequest,
-    RetireSiteResponse, site_service_server::SiteService,
+    InviteSiteResponse, ListMembersRequest, ListMembersResponse, ProveConvergenceRequest,
+    RetireSiteRequest, RetireSiteResponse, site_service_server::SiteService,
 };
 use tonic::{Request, Response, Status};
 
-use crate::{Ops, encode, facts, members, operator::operator, status};
+use crate::{Ops, encode, facts, members, operator::operator, prove, status};
 
 #[tonic::async_trait]
 impl SiteService for Ops {
+    type ProveConvergenceStream = prove::Proofs;
+
+    async fn prove_convergence(
+        &self,
+        _request: Request<ProveConvergenceRequest>,
+    ) -> Result<Response<prove::Proofs>, Status> {
+        Ok(Response::new(prove::prove(self)))
+    }
+
     async fn get_status(
         &self,
         _request: Request<GetStatusRequest>,

@@ -21,11 +21,16 @@ pub fn status(error: &StoreError) -> Status {
         | StoreError::TooManyErasures
         | StoreError::TooManyMembers
         | StoreError::TooManyInvites
+        | StoreError::NotReadByAll(_)
         | StoreError::AnotherSite { .. }
         | StoreError::AnotherKey
         | StoreError::TooManyLogs(_)
         | StoreError::BranchTooLong { .. }
-        | StoreError::NotThere(_) => Status::failed_precondition(error.to_string()),
+        | StoreError::NotThere(_)
+        | StoreError::BelowFloor(_)
+        | StoreError::HistoryIncomplete
+        | StoreError::StatesIncomplete
+        | StoreError::SnapshotMoved => Status::failed_precondition(error.to_string()),
         StoreError::Migrate(_) => {
             tracing::error!(error = error as &dyn Error, "answering FAILED_PRECONDITION");
             Status::failed_precondition(error.to_string())

@@ -47,6 +47,8 @@ pub struct Told {
     pub via_hub: bool,
     /// Sites that are away, and so were not asked.
     pub away: usize,
+    /// Not all states of files are here yet, and nobody was there who has them.
+    pub is_in_the_dark: bool,
 }
 
 /// What was gathered from several peers.
@@ -105,6 +107,11 @@ impl Askers {
 
     fn get(&self, link: LinkId) -> Option<Arc<Asker>> {
         self.lock().get(&link).cloned()
+    }
+
+    /// The connection itself, for what no phone waits for.
+    pub(crate) fn channel(&self, link: LinkId) -> Option<Channel> {
+        Some(self.get(link)?.channel.clone())
     }
 
     fn is_usable(&self, link: LinkId) -> bool {
@@ -235,7 +242,7 @@ impl Replication {
     /// Asks all sites that are not away, as they stand now.
     pub(crate) async fn ask_all(&self, question: &Question) -> Told {
         let began = Instant::now();
-        let Standing { away, needed, strangers, ways, .. } = self.standing();
+        let Standing { away, needed, strangers, ways, is_copying, .. } = self.standing();
         let mut gathered = self.gather(&ways, question).await;
         let missing: BTreeSet<_> =
             needed.iter().filter(|site| !gathered.told.contains_key(*site)).cloned().collect();
@@ -245,9 +252,11 @@ impl Replication {
             self.ask_around(&mut gathered, &ways, &missing, &question).await;
         }
         let Gathered { state, bodies, told } = gathered;
-        let is_complete = strangers == 0 && needed.iter().all(|site| told.contains_key(site));
+        let is_in_the_dark = is_copying && told.is_empty();
+        let all_told = strangers == 0 && needed.iter().all(|site| told.contains_key(site));
+        let is_complete = all_told && !is_in_the_dark;
         let via_hub = needed.iter().any(|site| told.get(site) == Some(&true));
-        Told { state, bodies, is_complete, via_hub, away }
+        Told { state, bodies, is_complete, via_hub, away, is_in_the_dark }
     }
 
     /// Asks those that have told for those that have not: a line that broke just now was not known to be.

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bruri_domain::{
-    Body, Cursor, DeploymentKey, Envelope, RecordKind, Sha256, Version,
+    Body, Cursor, DeploymentKey, Envelope, LogKind, RecordKind, Sha256, Version,
     limits::{FILE_BYTES_MAX, PAGE_RECORDS_MAX, PAYLOAD_BYTES_MAX},
+    mutant::{self, Mutant},
 };
 use bruri_store::{Incoming, IncomingBatch};
 use bruri_wire::{
@@ -90,7 +91,7 @@ pub(crate) fn check(
     for entry in batch.entries.into_iter().skip(known) {
         to.sequence = to.sequence.saturating_add(1);
         to.chain = to.chain.next(&entry.envelope);
-        records.push(record(entry, to.sequence, &bodies, key)?);
+        records.push(record(entry, &to, &bodies, key)?);
     }
     if to.chain != chain(&batch.chain, "batch.chain")? {
         return Err(InvalidBatch::Chain(to.sequence));
@@ -138,15 +139,16 @@ impl Bodies {
 
 fn record(
     entry: proto::Entry,
-    sequence: u64,
+    to: &Cursor,
     bodies: &Bodies,
     key: &DeploymentKey,
 ) -> Result<Incoming, InvalidBatch> {
+    let sequence = to.sequence;
     let invalid = |problem| InvalidBatch::Record { sequence, problem };
     let wrong = |problem| InvalidBatch::Content { sequence, problem };
     let envelope = decode_envelope(&entry.envelope).map_err(invalid)?;
     let Some(payload) = &entry.payload else {
-        return erased(entry.envelope, envelope).ok_or(wrong(Problem::PayloadMissing));
+        return erased(entry.envelope, envelope, to.log.kind).ok_or(wrong(Problem::PayloadMissing));
     };
     if payload.len() > PAYLOAD_BYTES_MAX {
         let (message, bytes_max) = ("payload", PAYLOAD_BYTES_MAX);
@@ -163,14 +165,22 @@ fn record(
         }
         _ => None,
     };
+    let version = version.filter(|version| !is_taken_for_erased(version, bodies));
     let control = decode_control(&envelope, payload).map_err(invalid)?;
     let raw = RawRecord { envelope: entry.envelope, payload: entry.payload };
     Ok(Incoming { raw, envelope, version, control })
 }
 
+fn is_taken_for_erased(version: &Version, bodies: &Bodies) -> bool {
+    let is_absent = |body: Body| bodies.absent.contains(&body.sha256);
+    mutant::is(Mutant::PrunedForErased) && version.body.is_some_and(is_absent)
+}
+
 /// A record that lost its payload: it may be that an erasure took it, which [`unerased`] finds out.
-fn erased(bytes: Bytes, envelope: Envelope) -> Option<Incoming> {
-    let can_be = envelope.kind.is_version() && envelope.subject.is_some();
+fn erased(bytes: Bytes, envelope: Envelope, log: LogKind) -> Option<Incoming> {
+    // Of a kind that is not known here it can be a version, too, unless it is of a control log.
+    let unread = matches!(envelope.kind, RecordKind::Unknown(_)) && log == LogKind::Files;
+    let can_be = (envelope.kind.is_version() || unread) && envelope.subject.is_some();
     let raw = RawRecord { envelope: bytes, payload: None };
     can_be.then_some(Incoming { raw, envelope, version: None, control: None })
 }

@@ -20,10 +20,14 @@ use crate::{
     dial::{StreamError, follow},
     engine::{
         Engine,
-        io::{Ask, Dismissal, Effect, Event, Input, Job, LinkId, SubscriptionId, SupplyId, Time},
+        io::{
+            Ask, Dismissal, Effect, Event, Fetch, FetchError, Input, Job, LinkId, SubscriptionId,
+            SupplyId, Time,
+        },
     },
     fork::settle,
     serve::Out,
+    snapshot,
     store::perform,
     tls::{self, ConnectError, PeerId, Tls},
 };
@@ -204,6 +208,7 @@ impl Driver {
             Effect::Dismiss { supply, why } => self.dismiss(supply, why),
             Effect::Do(job) => self.perform(job),
             Effect::Settle { link, log } => self.settle(link, log),
+            Effect::Fetch { link, number, fetch } => self.fetch(link, number, fetch),
             Effect::TrustClock(trusted) => self.replication.inner.store.trust_clock(trusted),
         }
     }
@@ -272,6 +277,18 @@ impl Driver {
             let settled = settle(&inner.store, channel, &log).await;
             let error = settled.err().map(|error| error.to_string());
             inner.inputs.send(Input::Settled { link, log, error }).await;
+        });
+    }
+
+    fn fetch(&mut self, link: LinkId, number: u64, fetch: Fetch) {
+        let inputs = self.replication.inner.inputs.clone();
+        let Some(channel) = self.channels.get(&link).cloned() else {
+            let result = Err(FetchError { text: "no connection".to_owned() });
+            return inputs.notify(Input::Fetched { link, number, result });
+        };
+        self.tasks.spawn(async move {
+            let result = snapshot::fetch(channel, fetch).await;
+            inputs.send(Input::Fetched { link, number, result }).await;
         });
     }
 

@@ -2,12 +2,13 @@
 //!
 //! [`engine`] decides everything and does nothing; [`store`] is what it needs of a store, `driver` runs it,
 //! `dial` and `serve` are the two sides of a connection, `ask`, `flights` and `answer` what sites ask each other while a
-//! phone waits, `batch` says what is believed of what a peer sends, and
+//! phone waits, `compare` and `repair` find and mend what is damaged, `batch` says what is believed of what a peer sends, and
 //! [`tls`] who a peer is.
 
 mod answer;
 mod ask;
 mod batch;
+mod compare;
 mod dial;
 mod driver;
 pub mod engine;
@@ -15,7 +16,9 @@ mod flights;
 mod fork;
 mod members;
 mod metrics;
+mod repair;
 mod serve;
+pub mod snapshot;
 pub mod status;
 pub mod store;
 pub mod tls;
@@ -28,6 +31,7 @@ use bruri_store::{Store, StoreError};
 use tokio::time::Instant;
 
 pub use ask::Told;
+pub use compare::Compared;
 pub use driver::AlreadyRunning;
 pub use serve::Doors;
 pub use status::{PeerState, PeerStatus};
@@ -60,6 +64,8 @@ struct Inner {
     askers: ask::Askers,
     flights: flights::Flights,
     read_noted: AtomicU64,
+    /// One peer at a time has all files here summed up.
+    comparing: tokio::sync::Mutex<()>,
 }
 
 impl Replication {
@@ -94,9 +100,15 @@ impl Replication {
             askers: ask::Askers::default(),
             flights: flights::Flights::default(),
             read_noted: AtomicU64::new(0),
+            comparing: tokio::sync::Mutex::default(),
         };
         let replication = Self { inner: Arc::new(inner) };
         metrics::observe(&replication);
         Ok(replication)
+    }
+
+    /// So many records behind a peer, this site takes a snapshot before it goes on.
+    pub fn snapshot_beyond(&self, records: u64) {
+        self.engine().snapshot_beyond(records);
     }
 }

@@ -31,6 +31,18 @@ static ASKS: LazyLock<(Counter<u64>, Histogram<f64>)> = LazyLock::new(|| {
     (counter, seconds)
 });
 
+static COMPARISONS: LazyLock<Counter<u64>> = LazyLock::new(|| {
+    global::meter("bruri")
+        .u64_counter("bruri_comparisons")
+        .with_description("Comparisons of all files with a peer's, by what came of them")
+        .build()
+});
+
+/// All files were compared with a peer's.
+pub(crate) fn compared(outcome: &'static str) {
+    COMPARISONS.add(1, &[KeyValue::new("outcome", outcome)]);
+}
+
 /// A peer was asked, and that came of it.
 pub(crate) fn asked(outcome: &'static str, took: Duration) {
     let (counter, seconds) = &*ASKS;

@@ -27,13 +27,13 @@ use tonic::{
 };
 
 use crate::{
-    Replication,
+    Replication, compare,
     driver::{Accepted, Inputs},
     engine::{
         hello::bounded_text,
         io::{Input, SupplyId},
     },
-    fork,
+    fork, repair, snapshot,
     tls::{self, Newcomers, PeerConnection},
 };
 
@@ -174,6 +174,24 @@ impl ReplicationService for Supplier {
         fork::chains(store, request.into_inner()).await.map(Response::new)
     }
 
+    async fn get_states(
+        &self,
+        request: Request<proto::GetStatesRequest>,
+    ) -> Result<Response<proto::GetStatesResponse>, Status> {
+        peer_of(&request)?;
+        let store = &self.replication.inner.store;
+        snapshot::answer_states(store, &request.into_inner()).await.map(Response::new)
+    }
+
+    async fn get_records(
+        &self,
+        request: Request<proto::GetRecordsRequest>,
+    ) -> Result<Response<proto::GetRecordsResponse>, Status> {
+        peer_of(&request)?;
+        let store = &self.replication.inner.store;
+        snapshot::answer_records(store, request.into_inner()).await.map(Response::new)
+    }
+
     async fn have_newer(
         &self,
         request: Request<proto::HaveNewerRequest>,
@@ -183,6 +201,35 @@ impl ReplicationService for Supplier {
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
         let (answer, spoken_for) = self.replication.answer(&question).await;
         Ok(Response::new(encode_answer(answer, &spoken_for)))
+    }
+
+    async fn get_digest(
+        &self,
+        request: Request<proto::GetDigestRequest>,
+    ) -> Result<Response<proto::GetDigestResponse>, Status> {
+        peer_of(&request)?;
+        let _turn = self.replication.inner.comparing.lock().await;
+        let store = &self.replication.inner.store;
+        compare::tell(store, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn get_file_digests(
+        &self,
+        request: Request<proto::GetFileDigestsRequest>,
+    ) -> Result<Response<proto::GetFileDigestsResponse>, Status> {
+        peer_of(&request)?;
+        let _turn = self.replication.inner.comparing.lock().await;
+        let store = &self.replication.inner.store;
+        compare::tell_files(store, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn get_bodies(
+        &self,
+        request: Request<proto::GetBodiesRequest>,
+    ) -> Result<Response<proto::GetBodiesResponse>, Status> {
+        peer_of(&request)?;
+        let store = &self.replication.inner.store;
+        repair::tell_bodies(store, request.into_inner()).await.map(Response::new)
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bruri_domain::{Chain, Cursor, DeploymentKey, LogId, Sha256};
-use bruri_store::{ApplyError, IncomingBatch, Page, StoreError};
+use bruri_domain::{Chain, Cursor, DeploymentKey, FileId, LogId, Sha256};
+use bruri_store::{ApplyError, Copied, IncomingBatch, IncomingStates, Page, Snapshot, StoreError};
 use bruri_wire::proto::replication::v1 as proto;
 
 use crate::{
     batch,
-    engine::io::{Done, Failure, Job, Unapplied},
+    engine::io::{Done, Failure, Job, Portion, Unapplied},
+    snapshot,
 };
 
 /// A site's logs. Implemented by Postgres here and by a simulation's memory elsewhere; the two are held equal by a
@@ -51,6 +52,24 @@ pub trait Store: Send + Sync {
 
     /// Applies a batch whole or not at all.
     fn apply(&self, batch: &IncomingBatch) -> impl Future<Output = Result<(), ApplyError>> + Send;
+
+    /// The next files after one, with all that serving them takes.
+    fn states_after(
+        &self,
+        after: Option<&FileId>,
+    ) -> impl Future<Output = Result<Copied, StoreError>> + Send;
+
+    /// What this site has of a snapshot.
+    fn snapshot(&self) -> impl Future<Output = Result<Snapshot, StoreError>> + Send;
+
+    /// Joins a chunk of a snapshot with what is here, whole or not at all.
+    fn take_states(
+        &self,
+        states: &IncomingStates,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Fills in history that a snapshot passed over, whole or not at all.
+    fn fill(&self, batch: &IncomingBatch) -> impl Future<Output = Result<(), ApplyError>> + Send;
 }
 
 impl Store for bruri_store::Store {
@@ -87,6 +106,22 @@ impl Store for bruri_store::Store {
 
     async fn apply(&self, batch: &IncomingBatch) -> Result<(), ApplyError> {
         bruri_store::Store::apply(self, batch).await
+    }
+
+    async fn states_after(&self, after: Option<&FileId>) -> Result<Copied, StoreError> {
+        bruri_store::Store::states_after(self, after).await
+    }
+
+    async fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        bruri_store::Store::snapshot(self).await
+    }
+
+    async fn take_states(&self, states: &IncomingStates) -> Result<(), StoreError> {
+        bruri_store::Store::take_states(self, states).await
+    }
+
+    async fn fill(&self, batch: &IncomingBatch) -> Result<(), ApplyError> {
+        bruri_store::Store::fill(self, batch).await
     }
 }
 
@@ -133,6 +168,10 @@ pub async fn perform<S: Store>(job: Job, store: &S, key: &DeploymentKey) -> Done
             let result = apply(store, &from, batch, key).await;
             Done::Applied { from, result }
         }
+        Job::ReadSnapshot => {
+            Done::Snapshot { result: store.snapshot().await.map_err(|error| failure(&error)) }
+        }
+        Job::Take { portion } => Done::Taken { result: take(store, portion, key).await },
     }
 }
 
@@ -149,6 +188,18 @@ async fn apply<S: Store>(
     batch: proto::Batch,
     key: &DeploymentKey,
 ) -> Result<Cursor, Unapplied> {
+    let batch = checked(store, from, batch, key).await?;
+    store.apply(&batch).await.map_err(unapplied)?;
+    Ok(batch.to)
+}
+
+/// A batch of which everything is believed.
+async fn checked<S: Store>(
+    store: &S,
+    from: &Cursor,
+    batch: proto::Batch,
+    key: &DeploymentKey,
+) -> Result<IncomingBatch, Unapplied> {
     let batch =
         batch::check(batch, from, key).map_err(|error| Unapplied::Invalid(error.to_string()))?;
     let subjects = batch::subjects_without_payload(&batch);
@@ -159,23 +210,51 @@ async fn apply<S: Store>(
             return Err(Unapplied::Unerased(error.to_string()));
         }
     }
-    match store.apply(&batch).await {
-        Ok(()) => Ok(batch.to),
-        Err(ApplyError::CursorMoved(_)) => Err(Unapplied::CursorMoved),
-        Err(error @ ApplyError::VoidBranch(_)) => Err(Unapplied::Invalid(error.to_string())),
-        Err(ApplyError::Store(error)) => Err(Unapplied::Store(failure(&error))),
+    Ok(batch)
+}
+
+fn unapplied(error: ApplyError) -> Unapplied {
+    match error {
+        ApplyError::CursorMoved(_) => Unapplied::CursorMoved,
+        ApplyError::VoidBranch(_) => Unapplied::Invalid(error.to_string()),
+        ApplyError::Store(error) => Unapplied::Store(failure(&error)),
     }
 }
 
+/// Takes a portion of a snapshot in, and tells what there is of it now.
+async fn take<S: Store>(
+    store: &S,
+    portion: Portion,
+    key: &DeploymentKey,
+) -> Result<Snapshot, Unapplied> {
+    match portion {
+        Portion::States { after, chunk } => {
+            let states = snapshot::check(chunk, after, key)
+                .map_err(|error| Unapplied::Invalid(error.to_string()))?;
+            match store.take_states(&states).await {
+                Ok(()) => {}
+                Err(StoreError::SnapshotMoved) => return Err(Unapplied::CursorMoved),
+                Err(error) => return Err(Unapplied::Store(failure(&error))),
+            }
+        }
+        Portion::Records { from, batch } => {
+            let batch = checked(store, &from, batch, key).await?;
+            store.fill(&batch).await.map_err(unapplied)?;
+        }
+    }
+    store.snapshot().await.map_err(|error| Unapplied::Store(failure(&error)))
+}
+
 fn damaged(text: String) -> Failure {
-    Failure { text, damaged: true }
+    Failure { text, damaged: true, below_floor: false }
 }
 
 fn failure(error: &StoreError) -> Failure {
     let damaged = matches!(error, StoreError::Corrupt { .. });
+    let below_floor = matches!(error, StoreError::BelowFloor(_));
     let mut text = error.to_string();
     if let Some(source) = std::error::Error::source(error) {
         text = format!("{text}: {source}");
     }
-    Failure { text, damaged }
+    Failure { text, damaged, below_floor }
 }

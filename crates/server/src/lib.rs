@@ -21,6 +21,7 @@ mod membership;
 pub mod metrics_server;
 mod peers;
 pub mod postgres;
+mod proof;
 mod retention;
 mod services;
 pub mod telemetry;

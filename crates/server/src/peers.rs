@@ -29,6 +29,7 @@ impl Peers for Replicating {
                 is_complete: told.is_complete,
                 via_hub: told.via_hub,
                 away: told.away,
+                is_in_the_dark: told.is_in_the_dark,
             }
         })
     }

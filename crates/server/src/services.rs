@@ -21,7 +21,7 @@ use tokio::{net::TcpListener, sync::watch};
 
 use crate::{
     clock::SystemClock, config::Config, deployment_key, lifecycle::Tasks, listen,
-    membership::Members, peers::Replicating, retention,
+    membership::Members, peers::Replicating, proof, retention,
 };
 
 /// What was committed, beside the database: see the store's `witness.rs`.
@@ -171,12 +171,23 @@ impl Services {
             realms.keep_realms(stop).await;
             Ok(())
         });
+        let (reading, stop) = (store.clone(), tasks.stop());
+        tasks.spawn("unread", async move {
+            reading.keep_reading(RELEASE, stop).await;
+            Ok(())
+        });
+        let (parted, stop) = (store.clone(), tasks.stop());
+        tasks.spawn("branches", async move {
+            parted.keep_to_staying_branches(stop).await;
+            Ok(())
+        });
         let deployment = tls.as_ref().map(|tls| tls.ours().deployment.clone()).unwrap_or_default();
         let (mut replication, mut members) = (None, None);
         if let Some(tls) = tls {
             let (started, known) = start_replication(config, &store, tls, tasks).await?;
             (replication, members) = (Some(started), Some(known));
         }
+        proof::start(&store, replication.as_ref(), tasks);
         Ok(Self { store, commits, lookup, replication, members, deployment })
     }
 
@@ -208,6 +219,11 @@ impl Services {
         Ok(())
     }
 
+    fn prover(&self) -> proof::Proving {
+        let replication = self.replication.clone();
+        proof::Proving { store: self.store.clone(), replication }
+    }
+
     fn serve_peers(&self, listener: TcpListener, tasks: &Tasks) -> anyhow::Result<()> {
         let Some(replication) = self.replication.clone() else { return Ok(()) };
         let address = listener.local_addr().context("read the address of the peers' listener")?;
@@ -229,6 +245,7 @@ impl Services {
             release: RELEASE.to_owned(),
             started_micros: SystemClock.now_micros(),
             peers: Box::new(peers),
+            prover: Box::new(self.prover()),
             inviter: self.members.clone().map(|members| Box::new(members) as Box<dyn Inviter>),
         };
         Ops { store: self.store.clone(), commits: self.commits.clone(), about: Arc::new(about) }
@@ -267,6 +284,7 @@ async fn start_replication(
     let replication = Replication::new(store.clone(), tls.clone(), &others, RELEASE)
         .await
         .context("start replication")?;
+    replication.snapshot_beyond(config.replication.snapshot_records);
     let members = Members::new(config, store.clone(), replication.clone(), tls);
     // Before the first connection, so that nobody is let in for a moment who was retired.
     members.read(&mut true).await.context("read the membership")?;

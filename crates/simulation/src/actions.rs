@@ -1,7 +1,7 @@
 //! What phones do, and what goes wrong.
 
 use bruri_domain::{
-    Envelope, LogKind, PhoneKey, RecordKind, Sha256, Stamp, limits::LIVE_LAG_RECORDS_MAX,
+    Author, Envelope, LogKind, PhoneKey, RecordKind, Sha256, Stamp, limits::LIVE_LAG_RECORDS_MAX,
 };
 use bruri_replication::engine::io::Input;
 use bruri_wire::record::{RawRecord, encode_envelope};
@@ -10,7 +10,7 @@ use rand::Rng as _;
 
 use crate::{
     Broken,
-    memory::{Draft, Stored},
+    commits::{Draft, Stored},
     names,
     world::World,
 };
@@ -52,6 +52,16 @@ impl World {
             }
         } else if self.options.later_release && is(faults.unknown) {
             self.write_unknown();
+        } else if is(faults.erasures) {
+            let site = self.some_site();
+            if self.is_up(site) {
+                self.erase_or_lift(site);
+            }
+        } else if self.options.retires && is(1) {
+            let (at, site) = (self.some_site(), self.some_site());
+            if self.is_up(at) {
+                self.retire(at, site);
+            }
         } else {
             self.phone()?;
         }
@@ -73,6 +83,7 @@ impl World {
                 file: file.clone(),
                 content: Some(number.to_string().into()),
                 phone: None,
+                author: Author::Unknown,
                 random,
                 stamp: Stamp { micros, trusted: site.clock.trusted },
             });
@@ -161,9 +172,13 @@ impl World {
             self.sites[site].memory.blind(&file, phone);
             self.truth.forget(site, &file, phone);
         } else {
-            self.truth.served(site, &file, phone, &served.known);
+            let generation = served.state.generation();
+            self.truth.served(site, &file, phone, (generation, &served.known));
         }
-        Ok(())
+        if self.now.is_multiple_of(4) {
+            self.judge_state(site, &file)?;
+        }
+        self.judge_erased(site, &file, &served.known)
     }
 
     fn put(&mut self, site: usize, user: usize, phone: &PhoneKey) -> Result<(), Broken> {
@@ -192,19 +207,27 @@ impl World {
         let site = &self.sites[number];
         let micros = site.clock.issuer.issue(site.clock.wall(self.now));
         let stamp = Stamp { micros, trusted: site.clock.trusted };
-        let known = site.memory.look(&file).known;
+        let before = site.memory.look(&file);
+        let (generation, known) = (before.state.generation(), before.known);
         let draft = Draft {
             file: file.clone(),
             content: content.cloned(),
             phone: Some(phone.clone()),
+            author: Author::Unknown,
             random,
             stamp,
         };
         match site.memory.commit(draft) {
-            Stored::Nothing => self.truth.served(number, &file, phone, &known),
+            Stored::Barred => {}
+            Stored::Nothing => self.truth.served(number, &file, phone, (generation, &known)),
             Stored::Version(..) => {
                 self.report.acknowledged += 1;
-                let saw_all = self.truth.wrote((number, &file, phone), random, &known, self.now);
+                let saw_all = self.truth.wrote(
+                    (number, &file, phone),
+                    random,
+                    (generation, &known),
+                    self.now,
+                );
                 self.judge_write(number, &file, content, saw_all)?;
             }
         }

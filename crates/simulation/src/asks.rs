@@ -1,8 +1,11 @@
 //! A read that asks the other sites, in an instant, over the lines that are open.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{cmp::Ordering, collections::BTreeSet, time::Duration};
 
-use bruri_domain::{FileId, SiteName};
+use bruri_domain::{
+    FileId, SiteName,
+    mutant::{self, Mutant},
+};
 
 use crate::{Broken, memory::Served, names, world::World};
 
@@ -26,6 +29,9 @@ impl World {
             }
         }
         let is_complete = standing.strangers == 0 && standing.needed.is_subset(&told_by);
+        if mutant::is(Mutant::AnswersStored) && is_complete {
+            site.memory.store_answer(file, &told.state);
+        }
         is_complete.then_some(told)
     }
 
@@ -52,10 +58,13 @@ impl World {
         let heard: BTreeSet<_> = site.memory.cursors().into_iter().map(|c| c.log.id.site).collect();
         let present = |other: &usize| {
             let name = names::site(*other);
-            heard.contains(&name) && !process.engine.away().contains(&name)
+            let away = process.engine.away().contains(&name);
+            heard.contains(&name) && !away && !self.is_retired(*other)
         };
         for other in (0..self.sites.len()).filter(present) {
-            if !self.sites[other].memory.look(file).known.is_subset(&told.known) {
+            let theirs = self.sites[other].memory.look(file);
+            let is_older = theirs.state.generation() < told.state.generation();
+            if !is_older && !theirs.known.is_subset(&told.known) {
                 let how =
                     format!("{file}: asked at {}, but {} has more", site.name, names::site(other));
                 return Err(Broken::new(5, how));
@@ -65,7 +74,13 @@ impl World {
     }
 }
 
+/// Of two generations the newer counts.
 fn join(told: &mut Served, theirs: Served) {
+    let (ours, generation) = (told.state.generation(), theirs.state.generation());
     told.state = told.state.joined(&theirs.state);
-    told.known.extend(theirs.known);
+    match ours.cmp(&generation) {
+        Ordering::Less => told.known = theirs.known,
+        Ordering::Equal => told.known.extend(theirs.known),
+        Ordering::Greater => {}
+    }
 }

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bruri_domain::{
-    Applied, Cursor, Dot, Epoch, FileId, FileState, Held, Identity, Log, LogId, Predecessor,
-    Version, Witness,
+    Applied, Cursor, DeploymentKey, Dot, Epoch, FileId, FileState, Held, Identity, Log, LogId,
+    Predecessor, Version, Witness,
     epoch::ending,
     fork::{Moved, Parting},
+    mutant::{self, Mutant},
 };
 use bruri_wire::record::encode_version;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
@@ -24,16 +25,33 @@ pub(crate) struct Beside {
     rng: StdRng,
     /// Something may be numbered.
     gate_is_open: bool,
+    /// The logs that are opened next, where a test says which.
+    drawn: Vec<Log>,
+    /// A test kills the process in the middle of what it writes next.
+    pub(crate) dies: bool,
 }
 
 impl Beside {
     pub(crate) fn new(seed: u64) -> Self {
         let rng = StdRng::seed_from_u64(seed);
-        Self { witness: Vec::new(), database: 0, rng, gate_is_open: true }
+        Self {
+            witness: Vec::new(),
+            database: 0,
+            rng,
+            gate_is_open: true,
+            drawn: Vec::new(),
+            dies: false,
+        }
     }
 
     fn identity(&self) -> Identity {
         Identity(self.database.to_string())
+    }
+
+    /// The epoch after that of a log.
+    fn draw(&mut self, log: &Log) -> Epoch {
+        let drawn = self.drawn.iter().position(|drawn| drawn.kind == log.kind);
+        drawn.map_or_else(|| Epoch(self.rng.random()), |at| self.drawn.swap_remove(at).id.epoch)
     }
 
     pub(crate) fn saw(&mut self, cursor: &Cursor) {
@@ -84,12 +102,23 @@ impl Memory {
     /// A process starts: what its database lacks is found out before it numbers anything.
     pub(crate) fn open(&self) {
         self.beside().gate_is_open = false;
-        self.judge(&[]);
+        if !mutant::is(Mutant::EpochOpenedLate) {
+            self.judge(&[]);
+        }
     }
 
     /// From now on records are numbered.
     pub(crate) fn open_gate(&self) {
         self.beside().gate_is_open = true;
+    }
+
+    pub(crate) fn dies(&self) -> bool {
+        self.beside().dies
+    }
+
+    /// The logs that another store of the same site has opened; opened here next.
+    pub fn draw_epochs(&self, drawn: Vec<Log>) {
+        self.beside().drawn = drawn;
     }
 
     /// Whether records are numbered.
@@ -109,7 +138,7 @@ impl Memory {
         let seen = seen.iter().zip(held.iter().map(Option::as_ref));
         let now = beside.identity();
         if ending(tables.numbered_by.as_ref(), Some(&now), seen).is_some() {
-            let beginnings = tables.succeed(&mut beside.rng);
+            let beginnings = tables.succeed(&mut beside);
             for beginning in &beginnings {
                 beside.saw(beginning);
             }
@@ -154,10 +183,7 @@ impl Memory {
 
     /// Sets a log back to a place that it shares with the branch that stays. Returns the files that were touched and
     /// the versions that lost their place; none where it may not be.
-    pub(crate) fn set_back(
-        &self,
-        parting: &Parting,
-    ) -> Option<(BTreeSet<FileId>, BTreeSet<[u8; 16]>)> {
+    pub fn set_back(&self, parting: &Parting) -> Option<(BTreeSet<FileId>, BTreeSet<[u8; 16]>)> {
         let (to, mut tables) = (&parting.common, self.lock());
         let is_own = to.log.id.site == tables.files_log().site;
         let is_open = tables.own.contains(&to.log.id);
@@ -168,6 +194,7 @@ impl Memory {
         let rows = tables.logs.get_mut(&to.log.id)?;
         let void = rows.records.split_off(common.min(rows.records.len()));
         rows.cursor = to.clone();
+        tables.wanted.retain(|dot| dot.log != to.log.id || dot.sequence <= to.sequence);
         tables.set_back.insert(to.log.id.clone(), (parting.sequence(), parting.stays));
         let versions = void.iter().filter_map(|row| row.version.as_ref());
         let (touched, moved): (BTreeSet<FileId>, _) =
@@ -177,30 +204,51 @@ impl Memory {
             self.beside().saw(&end);
         }
         for file in &touched {
-            tables.rebuild(file);
+            tables.rebuild(file, &self.key);
         }
         tables.remembered.retain(|(file, _), _| !touched.contains(file));
+        tables.sweep();
         Some((touched, moved))
     }
 }
 
 impl Tables {
     /// Makes a file's state anew from its records.
-    pub(crate) fn rebuild(&mut self, file: &FileId) {
+    pub(crate) fn rebuild(&mut self, file: &FileId, key: &DeploymentKey) {
+        let (state, known) = self.fold(file, key);
+        if state.is_blank() && self.is_erased(file, key) {
+            // Not even the name is to stay.
+            self.files.remove(file);
+            self.versions.remove(file);
+            return;
+        }
+        self.files.insert(file.clone(), state);
+        self.versions.insert(file.clone(), known);
+    }
+
+    /// What a file's records come to, and the versions among them that count.
+    pub(crate) fn fold(
+        &self,
+        file: &FileId,
+        key: &DeploymentKey,
+    ) -> (FileState, BTreeMap<[u8; 16], Dot>) {
         let (mut state, mut known) = (FileState::default(), BTreeMap::new());
+        state.raise_to(self.floor(file, key));
         for (log, rows) in &self.logs {
             for (row, sequence) in rows.records.iter().zip(1..) {
                 let Some(version) = row.version.as_ref().filter(|v| v.file == *file) else {
                     continue;
                 };
                 let dot = Dot { log: log.clone(), sequence };
+                if row.generation > state.generation() {
+                    known.clear();
+                }
                 if state.apply(&dot, row.generation, version) != Applied::Erased {
                     known.insert(version.random, dot);
                 }
             }
         }
-        self.files.insert(file.clone(), state);
-        self.versions.insert(file.clone(), known);
+        (state, known)
     }
 
     fn held(&self, witness: &Witness) -> Option<Held> {
@@ -217,14 +265,14 @@ impl Tables {
         }
     }
 
-    fn succeed(&mut self, rng: &mut StdRng) -> Vec<Cursor> {
+    fn succeed(&mut self, beside: &mut Beside) -> Vec<Cursor> {
         let open = std::mem::take(&mut self.own);
         let mut beginnings = Vec::new();
         for Cursor { log, sequence, chain } in
             open.iter().filter_map(|id| Some(self.logs.get(id)?.cursor.clone())).collect::<Vec<_>>()
         {
             let predecessor = Some(Predecessor { epoch: log.id.epoch, sequence, chain });
-            let id = LogId { epoch: Epoch(rng.random()), ..log.id };
+            let id = LogId { epoch: beside.draw(&log), ..log.id };
             let next = Log { id, kind: log.kind, predecessor };
             self.own.insert(next.id.clone());
             beginnings.push(self.begin(next));
@@ -233,12 +281,7 @@ impl Tables {
     }
 
     /// Writes a void branch once more at the end of the open log, as [`bruri_store::Store::set_back`] does.
-    fn append_again(
-        &mut self,
-        void: &[Row],
-        to: &Cursor,
-        key: &bruri_domain::DeploymentKey,
-    ) -> Cursor {
+    fn append_again(&mut self, void: &[Row], to: &Cursor, key: &DeploymentKey) -> Cursor {
         let open = self.open_log(to.log.kind);
         let before = self.logs.get(&open).map_or(0, |rows| rows.cursor.sequence);
         let mut moved = Moved::beyond(to.log.id.clone(), to.sequence);
@@ -254,6 +297,9 @@ impl Tables {
             let raw = raw.unwrap_or_else(|| row.raw.clone());
             if let Some(rows) = self.logs.get_mut(&open) {
                 rows.push(raw, row.generation, version);
+                if let Some(again) = rows.records.last_mut() {
+                    again.is_pruned = row.is_pruned;
+                }
             }
         }
         self.logs.get(&open).map_or_else(|| to.clone(), |rows| rows.cursor.clone())

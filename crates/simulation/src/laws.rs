@@ -3,18 +3,30 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    time::Duration,
 };
 
 use bruri_domain::{FileId, LogId, PhoneKey};
 use bruri_wire::record::RawRecord;
 use bytes::Bytes;
 
-use crate::{memory::Served, names, network::Connection, world::World};
+use crate::{erasures::Ordered, memory::Served, names, network::Connection, world::World};
+
+/// How long it may take to know so, in microseconds.
+const PATIENCE_MICROS: u64 = 60_000_000;
+const RECENT: Duration = Duration::from_secs(5);
 
 type Random = [u8; 16];
 type Known = BTreeSet<Random>;
 /// What each phone knows of a file, where the site remembers it.
-pub(crate) type Phones = BTreeMap<(usize, FileId, PhoneKey), Known>;
+pub(crate) type Phones = BTreeMap<(usize, FileId, PhoneKey), Seen>;
+
+/// What a phone has seen; of which generation, unless it is nothing at all.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seen {
+    generation: Option<u64>,
+    known: Known,
+}
 
 /// A law that was broken.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -59,6 +71,7 @@ pub(crate) struct Truth {
     fell_behind: Known,
     /// They were of a void branch, and have new places that writers before knew nothing of.
     moved: Known,
+    erasures: Vec<Ordered>,
 }
 
 #[derive(Debug)]
@@ -67,16 +80,23 @@ struct Version {
     knew: Known,
     site: usize,
     at: u64,
+    generation: u64,
 }
 
 impl Truth {
-    pub(crate) fn served(&mut self, site: usize, file: &FileId, phone: &PhoneKey, known: &Known) {
-        let all = self.closure(known);
-        self.phones.insert((site, file.clone(), phone.clone()), all);
+    pub(crate) fn served(
+        &mut self,
+        site: usize,
+        file: &FileId,
+        phone: &PhoneKey,
+        (generation, known): (u64, &Known),
+    ) {
+        let seen = Seen { generation: Some(generation), known: self.closure(known) };
+        self.phones.insert((site, file.clone(), phone.clone()), seen);
     }
 
     pub(crate) fn forget(&mut self, site: usize, file: &FileId, phone: &PhoneKey) {
-        self.phones.insert((site, file.clone(), phone.clone()), Known::new());
+        self.phones.insert((site, file.clone(), phone.clone()), Seen::default());
     }
 
     /// A phone's version was accepted; whether it knew all that was known there.
@@ -84,16 +104,19 @@ impl Truth {
         &mut self,
         (site, file, phone): (usize, &FileId, &PhoneKey),
         random: Random,
-        known: &Known,
+        (generation, known): (u64, &Known),
         at: u64,
     ) -> bool {
         let entry = (site, file.clone(), phone.clone());
-        let knew = self.phones.get(&entry).cloned().unwrap_or_else(|| self.closure(known));
+        // What was seen before an erasure says nothing of what came after it.
+        let counts = |seen: &&Seen| seen.generation.is_none_or(|seen| seen == generation);
+        let seen = self.phones.get(&entry).filter(counts).map(|seen| seen.known.clone());
+        let knew = seen.unwrap_or_else(|| self.closure(known));
         let saw_all = known.is_subset(&knew);
         let mut with_it = knew.clone();
         with_it.insert(random);
-        self.phones.insert(entry, with_it);
-        self.versions.insert(random, Version { file: file.clone(), knew, site, at });
+        self.phones.insert(entry, Seen { generation: Some(generation), known: with_it });
+        self.versions.insert(random, Version { file: file.clone(), knew, site, at, generation });
         saw_all
     }
 
@@ -111,6 +134,20 @@ impl Truth {
     /// What is remembered of these files is gone, so their phones are taken to know all that the site knows.
     pub(crate) fn forget_phones(&mut self, site: usize, files: &BTreeSet<FileId>) {
         self.phones.retain(|(at, file, _), _| *at != site || !files.contains(file));
+    }
+
+    /// An operator was told that it is erased.
+    pub(crate) fn ordered(&mut self, ordered: Ordered) {
+        self.erasures.push(ordered);
+    }
+
+    pub(crate) fn erasures(&self) -> &[Ordered] {
+        &self.erasures
+    }
+
+    /// Under which generation a version was taken.
+    pub(crate) fn generation_of(&self, random: &Random) -> Option<u64> {
+        Some(self.versions.get(random)?.generation)
     }
 
     pub(crate) fn moved(&mut self, versions: Known) {
@@ -169,6 +206,7 @@ impl World {
         file: &FileId,
         served: &Served,
     ) -> Result<(), Broken> {
+        self.report.judged += 1;
         let site = &self.sites[number];
         let Some(process) = &site.process else { return Ok(()) };
         let Some(until) = process.engine.fresh_until() else { return Ok(()) };
@@ -183,10 +221,11 @@ impl World {
             version.file == *file
                 && version.at < until
                 && !self.truth.fell_behind.contains(*random)
+                && version.generation >= served.state.generation()
                 && !away.contains(&version.site)
+                && !self.is_retired(version.site)
                 && heard.contains(&names::site(version.site))
         };
-        self.report.judged += 1;
         let late = self.truth.versions.iter().find(|v| counts(v) && !served.known.contains(v.0));
         match late {
             Some((_, version)) => Err(Broken::new(
@@ -202,39 +241,100 @@ impl World {
         }
     }
 
+    /// What is served comes from the records that are known, and from nothing else.
+    pub(crate) fn judge_state(&self, number: usize, file: &FileId) -> Result<(), Broken> {
+        let site = &self.sites[number];
+        // What a snapshot brought may be ahead of the records for a while.
+        if self.options.snapshots.is_some() || site.memory.is_folded(file) {
+            return Ok(());
+        }
+        let how = format!("{file}: the state at {} is not that of its records", site.name);
+        Err(Broken::new(4, how))
+    }
+
+    /// Once all is healed and level, every site comes to know that it has all, and takes none for away: a retired one
+    /// is waited for no more.
+    pub(crate) fn await_freshness(&mut self) -> Result<(), Broken> {
+        let deadline = self.now + PATIENCE_MICROS;
+        while let Some(number) = self.members().into_iter().find(|number| !self.is_fresh(*number)) {
+            self.step()?;
+            if self.now > deadline {
+                let how = format!("{} never comes to know that it is fresh", names::site(number));
+                return Err(Broken::new(4, how));
+            }
+        }
+        Ok(())
+    }
+
+    fn is_fresh(&self, number: usize) -> bool {
+        let Some(process) = &self.sites[number].process else { return false };
+        let now = Duration::from_micros(self.now - process.began);
+        let standing = process.engine.freshness(now);
+        let is_recent = |until: Duration| now.saturating_sub(until) < RECENT;
+        standing.away == 0 && standing.strangers == 0 && standing.until.is_some_and(is_recent)
+    }
+
     /// Holds what the sites came to against the truth.
     pub(crate) fn judge(&mut self) -> Result<(), Broken> {
-        let known = self.sites.iter().flat_map(|site| site.memory.all_known()).collect::<Known>();
+        let members = self.members();
+        for site in members.iter().map(|number| &self.sites[*number]) {
+            if !site.memory.is_whole() {
+                return Err(Broken::new(3, format!("a log of {} has a gap", site.name)));
+            }
+        }
+        self.judge_erasures()?;
+        let sites: Vec<_> = members.iter().map(|number| &self.sites[*number]).collect();
+        let known = sites.iter().flat_map(|site| site.memory.all_known()).collect::<Known>();
+        let floor = |version: &Version| sites[0].memory.look(&version.file).state.generation();
+        let is_erased = |version: &Version| version.generation < floor(version);
+        let foreseen: Known = self.truth.erasures.iter().flat_map(|e| e.known.clone()).collect();
+        let erased = self.truth.versions.iter().filter(|(_, version)| is_erased(version));
+        let erased: Vec<Random> = erased.map(|(random, _)| *random).collect();
+        self.report.erased +=
+            erased.iter().filter(|random| !foreseen.contains(*random)).count() as u64;
+        // What a retired site had and told nobody, and what came only there.
+        let is_gone = |(random, version): &(&Random, &Version)| {
+            self.is_retired(version.site)
+                || (self.retired.is_some() && self.truth.fell_behind.contains(*random))
+        };
+        let gone = self.truth.versions.iter().filter(is_gone).map(|(random, _)| *random);
+        let gone: Vec<Random> = gone.filter(|random| !known.contains(random)).collect();
+        for random in erased.iter().chain(&gone) {
+            self.truth.versions.remove(random);
+        }
+        self.truth.may_be_lost.retain(|random| self.truth.versions.contains_key(random));
         let lost: Vec<Random> = self.truth.may_be_lost.difference(&known).copied().collect();
         for random in &lost {
             self.truth.versions.remove(random);
         }
         self.report.lost += lost.len() as u64;
         for number in 0..self.options.users {
-            self.judge_file(&names::file(number))?;
+            self.judge_file(&names::file(number), &members)?;
         }
-        let states: Vec<_> = self.sites.iter().map(|site| site.memory.files()).collect();
+        let sites: Vec<_> = members.iter().map(|number| &self.sites[*number]).collect();
+        let states: Vec<_> =
+            sites.iter().map(|site| (site.memory.files(), site.memory.erased())).collect();
         if let Some(other) = states.iter().position(|files| *files != states[0]) {
-            let how = format!("{} and {} hold other states", names::site(0), names::site(other));
+            let how = format!("{} and {} hold other states", sites[0].name, sites[other].name);
             return Err(Broken::new(4, how));
         }
-        let records: Vec<_> = self.sites.iter().map(|site| site.memory.records()).collect();
+        let records: Vec<_> = sites.iter().map(|site| site.memory.records()).collect();
         let is_written = |records: &BTreeMap<LogId, Vec<RawRecord>>| {
             let written = records.iter().filter(|(_, log)| !log.is_empty());
             written.map(|(id, log)| (id.clone(), log.clone())).collect::<BTreeMap<_, _>>()
         };
         if let Some(other) = records.iter().position(|r| is_written(r) != is_written(&records[0])) {
-            let how = format!("{} and {} hold other bytes", names::site(0), names::site(other));
+            let how = format!("{} and {} hold other bytes", sites[0].name, sites[other].name);
             return Err(Broken::new(8, how));
         }
         Ok(())
     }
 
-    fn judge_file(&mut self, file: &FileId) -> Result<(), Broken> {
+    fn judge_file(&mut self, file: &FileId, members: &[usize]) -> Result<(), Broken> {
         let of_file =
             |(random, version): (&Random, &Version)| (version.file == *file).then_some(*random);
         let all: Known = self.truth.versions.iter().filter_map(of_file).collect();
-        for site in &self.sites {
+        for site in members.iter().map(|number| &self.sites[*number]) {
             let known = site.memory.known(file);
             if let Some(lost) = all.iter().find(|random| !known.contains_key(*random)) {
                 let origin = names::site(self.truth.versions[lost].site);
@@ -247,7 +347,7 @@ impl World {
             .iter()
             .flat_map(|random| self.truth.versions[random].knew.iter().copied())
             .collect();
-        let site = &self.sites[0];
+        let site = &self.sites[members[0]];
         let known = site.memory.known(file);
         let dots = |randoms: &mut dyn Iterator<Item = &Random>| {
             randoms.filter_map(|random| known.get(random)).cloned().collect::<BTreeSet<_>>()

@@ -1,9 +1,9 @@
 //! The real replication engine over simulated sites, network, disks and clocks.
 //!
 //! A schedule is drawn from a seed and runs in one thread, event after event: the same seed gives the same run. Read in this
-//! order: [`options`] (what is drawn), [`memory`] (a site's store), `site`, `epochs`, `network`, `world` (the event loop), `wires`, `actions`
-//! (phones and faults), `asks` (reads that ask other sites), `restores` (databases that go back in time) and `laws` (what must
-//! hold).
+//! order: [`options`] (what is drawn), [`memory`] (a site's store) with [`commits`], `applies`, `controls` and `retention`, `site`, `epochs`,
+//! `network`, `world` (the event loop), `wires`, `actions` (phones and faults), `erasures` (operators), `asks` (reads that ask other sites),
+//! `restores` (databases that go back in time), [`snapshots`] and `laws` (what must hold).
 
 #![expect(
     clippy::arithmetic_side_effects,
@@ -12,8 +12,12 @@
 )]
 
 mod actions;
+mod applies;
 mod asks;
+pub mod commits;
+mod controls;
 mod epochs;
+mod erasures;
 mod laws;
 pub mod memory;
 #[cfg(feature = "mutants")]
@@ -21,14 +25,17 @@ pub mod mutants;
 pub mod names;
 mod network;
 pub mod options;
+mod report;
 mod restores;
+mod retention;
 mod site;
+pub mod snapshots;
 mod wires;
 mod world;
 
 pub use laws::Broken;
 pub use options::Options;
-pub use world::Report;
+pub use report::Report;
 
 /// Runs one schedule.
 ///

@@ -46,17 +46,9 @@ fn main() -> ExitCode {
     });
     let (sum, broken) = outcome.unwrap_or_default();
     println!(
-        "seeds {} to {}: {} backups acknowledged, {} answers judged, {} conflicts, {} databases that went back, \
-         {} forks healed, {} backups lost with their only site, {} events, {:.1} s",
+        "seeds {} to {}: {sum}, {:.1} s",
         arguments.seed,
         arguments.seed.saturating_add(arguments.schedules).saturating_sub(1),
-        sum.acknowledged,
-        sum.judged,
-        sum.conflicts,
-        sum.restored,
-        sum.forked,
-        sum.lost,
-        sum.events,
         began.elapsed().as_secs_f64()
     );
     match broken {
@@ -110,15 +102,7 @@ fn work(arguments: &Arguments, next: &AtomicU64) -> Outcome {
 }
 
 fn join(one: Outcome, other: Outcome) -> Outcome {
-    let report = Report {
-        acknowledged: one.0.acknowledged.saturating_add(other.0.acknowledged),
-        judged: one.0.judged.saturating_add(other.0.judged),
-        events: one.0.events.saturating_add(other.0.events),
-        conflicts: one.0.conflicts.saturating_add(other.0.conflicts),
-        restored: one.0.restored.saturating_add(other.0.restored),
-        forked: one.0.forked.saturating_add(other.0.forked),
-        lost: one.0.lost.saturating_add(other.0.lost),
-    };
+    let report = one.0.and(&other.0);
     // The lower seed, so that the same arguments give the same answer.
     let broken = [one.1, other.1].into_iter().flatten().min_by_key(|(options, _)| options.seed);
     (report, broken)

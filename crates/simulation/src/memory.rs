@@ -6,17 +6,16 @@ use std::{
 };
 
 use bruri_domain::{
-    Applied, Author, Body, Chain, Cursor, Decision, DeploymentKey, Dot, Epoch, FileId, FileState,
-    Identity, Log, LogId, LogKind, PhoneKey, Remembered, Sha256, Stamp, Version, Writer,
-    fork::is_void,
+    Body, Chain, Cursor, DeploymentKey, Dot, Epoch, FileId, FileState, Identity, Log, LogId,
+    LogKind, PhoneKey, Remembered, Sha256, Version,
     limits::{PAGE_BYTES_MAX, PAGE_RECORDS_MAX},
 };
 use bruri_replication::store::Store;
-use bruri_store::{ApplyError, Incoming, IncomingBatch, Page, StoreError};
-use bruri_wire::record::{RawRecord, encode_version};
+use bruri_store::{ApplyError, Copied, IncomingBatch, IncomingStates, Page, Snapshot, StoreError};
+use bruri_wire::record::RawRecord;
 use bytes::Bytes;
 
-use crate::epochs::Beside;
+use crate::{controls::Controls, epochs::Beside, snapshots};
 
 /// A store in memory. Every call is one transaction: it happens whole, or the process crashed before.
 pub struct Memory {
@@ -35,11 +34,15 @@ pub struct Tables {
     /// Logs that forked: where the branch that stays begins, and its chain there.
     pub(crate) set_back: BTreeMap<LogId, (u64, Chain)>,
     pub(crate) logs: BTreeMap<LogId, Rows>,
-    bodies: BTreeMap<Sha256, Bytes>,
+    pub(crate) bodies: BTreeMap<Sha256, Bytes>,
     pub(crate) files: BTreeMap<FileId, FileState>,
     pub(crate) remembered: BTreeMap<(FileId, PhoneKey), Remembered>,
     /// The versions of each file that are known, by what makes them unique.
     pub(crate) versions: BTreeMap<FileId, BTreeMap<[u8; 16], Dot>>,
+    pub(crate) controls: Controls,
+    /// Versions that were heads when they came without their bodies.
+    pub(crate) wanted: BTreeSet<Dot>,
+    pub(crate) snapshot: snapshots::Held,
 }
 
 #[derive(Clone, Debug)]
@@ -55,6 +58,8 @@ pub(crate) struct Row {
     pub(crate) chain: Chain,
     pub(crate) generation: u64,
     pub(crate) version: Option<Version>,
+    /// Retention has dropped its body, or it came without.
+    pub(crate) is_pruned: bool,
 }
 
 /// What a phone gets: the head, and its body where it has one.
@@ -66,30 +71,6 @@ pub struct Served {
     pub known: BTreeSet<[u8; 16]>,
     /// The body; none where there is nothing to get.
     pub body: Option<Bytes>,
-}
-
-/// A version that somebody wants to be stored.
-#[derive(Clone, Debug)]
-pub struct Draft {
-    /// The file.
-    pub file: FileId,
-    /// None for a deletion.
-    pub content: Option<Bytes>,
-    /// Which phone; none for an operator, who sees all that is known here.
-    pub phone: Option<PhoneKey>,
-    /// Unique.
-    pub random: [u8; 16],
-    /// When.
-    pub stamp: Stamp,
-}
-
-/// What became of a draft.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Stored {
-    /// Nothing new.
-    Nothing,
-    /// A version, which carries its generation.
-    Version(Dot, u64),
 }
 
 impl Memory {
@@ -104,6 +85,9 @@ impl Memory {
             files: BTreeMap::new(),
             remembered: BTreeMap::new(),
             versions: BTreeMap::new(),
+            controls: Controls::default(),
+            wanted: BTreeSet::new(),
+            snapshot: snapshots::Held::default(),
         };
         let seed = own.iter().fold(0, |seed, log| seed ^ log.id.epoch.0);
         for log in own {
@@ -115,7 +99,7 @@ impl Memory {
     /// What a phone gets now; it is remembered as served.
     pub fn serve(&self, file: &FileId, phone: &PhoneKey) -> Served {
         let mut tables = self.lock();
-        let served = tables.serve(file);
+        let served = tables.serve(file, &self.key);
         let entry = Remembered::served(&served.state);
         tables.remembered.insert((file.clone(), phone.clone()), entry);
         served
@@ -129,24 +113,35 @@ impl Memory {
 
     /// The same for somebody who is not remembered.
     pub fn look(&self, file: &FileId) -> Served {
-        self.lock().serve(file)
+        self.lock().serve(file, &self.key)
+    }
+
+    /// Stores what other sites told of a file, which no store may.
+    pub(crate) fn store_answer(&self, file: &FileId, state: &FileState) {
+        let mut tables = self.lock();
+        let joined = tables.state(file, &self.key).joined(state);
+        tables.files.insert(file.clone(), joined);
+    }
+
+    /// Whether a file's state is what its records come to.
+    pub fn is_folded(&self, file: &FileId) -> bool {
+        let tables = self.lock();
+        tables.state(file, &self.key) == tables.fold(file, &self.key).0
+    }
+
+    /// Whether each log has a record for every place up to its cursor, and their chain.
+    pub fn is_whole(&self) -> bool {
+        let is_whole = |rows: &Rows| {
+            let chain = rows.records.last().map(|row| row.chain);
+            let chain = chain.unwrap_or_else(|| Chain::begin(&rows.cursor.log));
+            rows.records.len() as u64 == rows.cursor.sequence && chain == rows.cursor.chain
+        };
+        self.lock().logs.values().all(is_whole)
     }
 
     /// An answer did not arrive whole.
     pub fn blind(&self, file: &FileId, phone: &PhoneKey) {
         self.lock().remembered.insert((file.clone(), phone.clone()), Remembered::Blind);
-    }
-
-    /// Stores a version as the committer does.
-    pub fn commit(&self, draft: Draft) -> Stored {
-        self.judge(&[]);
-        self.judge_number(&draft.file);
-        let (mut tables, mut beside) = (self.lock(), self.beside());
-        let stored = tables.commit(draft, &self.key);
-        if let Some(cursor) = tables.end_of(LogKind::Files) {
-            beside.saw(&cursor);
-        }
-        stored
     }
 
     /// Appends a record that only a later release can read.
@@ -167,9 +162,11 @@ impl Memory {
         tables.logs.iter().map(|(id, rows)| (id.clone(), raw(rows))).collect()
     }
 
-    /// Every file's state.
+    /// The state of every file of which something is known.
     pub fn files(&self) -> BTreeMap<FileId, FileState> {
-        self.lock().files.clone()
+        let tables = self.lock();
+        let known = tables.files.iter().filter(|(_, state)| !state.is_blank());
+        known.map(|(file, state)| (file.clone(), state.clone())).collect()
     }
 
     /// The versions of a file that are known.
@@ -221,100 +218,35 @@ impl Tables {
         self.open_log(LogKind::Files)
     }
 
-    fn end_of(&self, kind: LogKind) -> Option<Cursor> {
+    pub(crate) fn end_of(&self, kind: LogKind) -> Option<Cursor> {
         self.logs.get(&self.open_log(kind)).map(|rows| rows.cursor.clone())
     }
 
-    fn serve(&self, file: &FileId) -> Served {
-        let state = self.files.get(file).cloned().unwrap_or_default();
+    fn serve(&self, file: &FileId, key: &DeploymentKey) -> Served {
+        let state = self.state(file, key);
         let body = state.served().and_then(|head| head.body);
         let body = body.and_then(|body| self.bodies.get(&body.sha256)).cloned();
         let known = self.versions.get(file).map(|known| known.keys().copied().collect());
         Served { state, known: known.unwrap_or_default(), body }
     }
 
-    fn commit(&mut self, draft: Draft, key: &DeploymentKey) -> Stored {
-        let body = draft.content.as_deref().map(Body::of);
-        let mut state = self.files.get(&draft.file).cloned().unwrap_or_default();
-        let remembered = draft.phone.as_ref().map(|phone| (draft.file.clone(), phone.clone()));
-        let entry = remembered.as_ref().and_then(|entry| self.remembered.get(entry));
-        let writer = if remembered.is_some() { Writer::Phone(entry) } else { Writer::Operator };
-        let Decision::Version(context) = state.decide(body.map(|body| body.sha256), writer) else {
-            if let Some(entry) = remembered {
-                self.remembered.insert(entry, Remembered::served(&state));
-            }
-            return Stored::Nothing;
-        };
-        let version = Version {
-            random: draft.random,
-            stamp: draft.stamp,
-            file: draft.file.clone(),
-            context,
-            body,
-            suspect: false,
-            author: Author::Unknown,
-        };
-        let generation = state.generation();
-        let log = self.files_log();
-        let Some(rows) = self.logs.get_mut(&log) else { return Stored::Nothing };
-        let raw = encode_version(&version, generation, key);
-        rows.push(raw, generation, Some(version.clone()));
-        let dot = Dot { log, sequence: rows.cursor.sequence };
-        if let Some(entry) = remembered {
-            self.remembered.insert(entry, Remembered::accepted(&state, &dot, &version));
-        }
-        state.apply(&dot, generation, &version);
-        self.keep(&version, &dot, draft.content);
-        self.files.insert(draft.file, state);
-        Stored::Version(dot, generation)
+    /// Bodies that are here.
+    pub(crate) fn contents(&self, hashes: &BTreeSet<Sha256>) -> BTreeMap<Sha256, Bytes> {
+        let here = hashes.iter().filter_map(|hash| self.bodies.get_key_value(hash));
+        here.map(|(hash, content)| (*hash, content.clone())).collect()
     }
 
-    fn keep(&mut self, version: &Version, dot: &Dot, content: Option<Bytes>) {
-        let known = self.versions.entry(version.file.clone()).or_default();
-        known.insert(version.random, dot.clone());
-        if let Some((body, content)) = version.body.zip(content) {
-            self.bodies.insert(body.sha256, content);
-        }
+    pub(crate) fn keep_bodies(&mut self, bodies: &BTreeMap<Sha256, Bytes>) {
+        self.bodies.extend(bodies.iter().map(|(hash, content)| (*hash, content.clone())));
     }
 
-    fn apply(&mut self, batch: &IncomingBatch) -> Result<(), ApplyError> {
-        let moved = || ApplyError::CursorMoved(batch.from.log.id.clone());
-        let id = &batch.from.log.id;
-        let begin = || Cursor::at_beginning(batch.from.log.clone());
-        let at = self.logs.get(id).map_or_else(begin, |rows| rows.cursor.clone());
-        if at != batch.from || self.own.contains(id) {
-            return Err(moved());
-        }
-        if self.set_back.get(id).is_some_and(|stays| is_void(places(batch), *stays)) {
-            return Err(ApplyError::VoidBranch(id.clone()));
-        }
-        self.begin(batch.from.log.clone());
-        for incoming in &batch.records {
-            self.apply_one(id, incoming, batch);
-        }
-        Ok(())
-    }
-
-    fn apply_one(&mut self, log: &LogId, incoming: &Incoming, batch: &IncomingBatch) {
-        let Some(rows) = self.logs.get_mut(log) else { return };
-        let Incoming { raw, envelope, version, .. } = incoming;
-        rows.push(raw.clone(), envelope.generation, version.clone());
-        let dot = Dot { log: log.clone(), sequence: rows.cursor.sequence };
-        let Some(version) = version else { return };
-        let state = self.files.entry(version.file.clone()).or_default();
-        if state.apply(&dot, envelope.generation, version) == Applied::Erased {
-            return;
-        }
-        let content = version.body.and_then(|body| batch.bodies.get(&body.sha256)).cloned();
-        self.keep(version, &dot, content);
-    }
-
-    fn page(&self, log: &LogId, after: u64) -> Page {
+    fn page(&self, log: &LogId, after: u64) -> Result<Page, StoreError> {
         let mut page = Page::default();
-        let Some(rows) = self.logs.get(log) else { return page };
+        let told = self.snapshot.told_after(log, after)?;
+        let Some(rows) = self.logs.get(log) else { return Ok(page) };
         let (mut bytes, mut sent) = (0, BTreeSet::new());
         let after = usize::try_from(after).unwrap_or(usize::MAX);
-        for Row { raw, chain, version, .. } in rows.records.iter().skip(after) {
+        for Row { raw, chain, version, .. } in rows.records.iter().skip(after).take(told) {
             let body = version.as_ref().and_then(|version| version.body);
             let content = body.and_then(|body| self.bodies.get(&body.sha256));
             bytes += raw.envelope.len() + raw.payload.as_ref().map_or(0, Bytes::len);
@@ -332,24 +264,27 @@ impl Tables {
                 page.bodies.push(content.clone());
             }
         }
-        page
+        Ok(page)
     }
-}
-
-/// Where a batch leads, record by record.
-fn places(batch: &IncomingBatch) -> impl Iterator<Item = (u64, Chain)> {
-    let mut chain = batch.from.chain;
-    batch.records.iter().zip(batch.from.sequence + 1..).map(move |(record, sequence)| {
-        chain = chain.next(&record.raw.envelope);
-        (sequence, chain)
-    })
 }
 
 impl Rows {
     pub(crate) fn push(&mut self, raw: RawRecord, generation: u64, version: Option<Version>) {
         self.cursor.sequence += 1;
         self.cursor.chain = self.cursor.chain.next(&raw.envelope);
-        self.records.push(Row { raw, chain: self.cursor.chain, generation, version });
+        let chain = self.cursor.chain;
+        self.records.push(Row { raw, chain, generation, version, is_pruned: false });
+    }
+}
+
+impl Row {
+    pub(crate) fn body(&self) -> Option<Body> {
+        self.version.as_ref()?.body
+    }
+
+    /// Leaves nothing of it but its place.
+    pub(crate) fn forget(&mut self) {
+        (self.raw.payload, self.version, self.is_pruned) = (None, None, false);
     }
 }
 
@@ -359,11 +294,12 @@ impl Store for Memory {
     }
 
     async fn records_after(&self, log: &LogId, sequence: u64) -> Result<Page, StoreError> {
-        Ok(self.lock().page(log, sequence))
+        self.lock().page(log, sequence)
     }
 
     async fn chain_at(&self, cursor: &Cursor) -> Result<Option<Chain>, StoreError> {
         let tables = self.lock();
+        tables.snapshot.chain_at(cursor)?;
         let rows = tables.logs.get(&cursor.log.id);
         let Some(place) = cursor.sequence.checked_sub(1) else {
             return Ok(Some(Chain::begin(rows.map_or(&cursor.log, |rows| &rows.cursor.log))));
@@ -384,12 +320,30 @@ impl Store for Memory {
         self.lock().own.contains(log)
     }
 
-    async fn generations(&self, _: &BTreeSet<Sha256>) -> Result<BTreeMap<Sha256, u64>, StoreError> {
-        // Nothing is erased there yet.
-        Ok(BTreeMap::new())
+    async fn generations(
+        &self,
+        subjects: &BTreeSet<Sha256>,
+    ) -> Result<BTreeMap<Sha256, u64>, StoreError> {
+        Ok(self.lock().generations(subjects))
     }
 
     async fn apply(&self, batch: &IncomingBatch) -> Result<(), ApplyError> {
-        self.lock().apply(batch)
+        self.lock().apply(batch, &self.key, self.dies())
+    }
+
+    async fn states_after(&self, after: Option<&FileId>) -> Result<Copied, StoreError> {
+        self.copy_after(after)
+    }
+
+    async fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        Ok(self.held())
+    }
+
+    async fn take_states(&self, states: &IncomingStates) -> Result<(), StoreError> {
+        self.take(states)
+    }
+
+    async fn fill(&self, batch: &IncomingBatch) -> Result<(), ApplyError> {
+        self.fill_in(batch)
     }
 }

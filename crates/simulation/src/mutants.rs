@@ -10,15 +10,22 @@ pub fn law_of(mutant: Mutant) -> u8 {
         Mutant::ClocksOnly
         | Mutant::ContextOfHeads
         | Mutant::AcceptedForSeen
-        | Mutant::LostForServed => 6,
+        | Mutant::LostForServed
+        | Mutant::EpochOpenedLate => 6,
         Mutant::BothStreams => 9,
         Mutant::FreshOnArrival
         | Mutant::RelayIsFresh
         | Mutant::UnreadIsKnown
         | Mutant::LaggingIsLevel
         | Mutant::UnlikeIsLevel => 5,
-        Mutant::VoidTakenBack => 1,
-        Mutant::OriginOnly | Mutant::NumbersReused | Mutant::ImpatientSources => 4,
+        Mutant::VoidTakenBack | Mutant::PrunedForErased => 1,
+        Mutant::ErasesWithoutGeneration => 7,
+        Mutant::CursorFirst => 3,
+        Mutant::AnswersStored
+        | Mutant::OriginOnly
+        | Mutant::NumbersReused
+        | Mutant::ImpatientSources
+        | Mutant::LastVectorCounts => 4,
     }
 }
 

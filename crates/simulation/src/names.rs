@@ -10,9 +10,13 @@ pub fn site(number: usize) -> SiteName {
     SiteName::parse(&format!("s{number}")).expect("a site's name")
 }
 
-/// The file of user number so.
+/// The file of user number so: the first two are of one extension, the third of none.
 pub fn file(number: usize) -> FileId {
-    let name = format!("{}_16xxdata.txt", 100 + number);
+    let name = match number {
+        1 => "100_96xxdata.txt".to_owned(),
+        2 => "9610data.txt".to_owned(),
+        _ => format!("{}_16xxdata.txt", 100 + number),
+    };
     FileId { realm: RealmId::built_in(), name: FileName::parse(&name).expect("a file's name") }
 }
 

@@ -1,6 +1,11 @@
 //! What a schedule is: drawn from a seed, so that a failure can be run again.
 
+use std::time::Duration;
+
+use bruri_domain::Retention;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+
+use crate::snapshots::Snapshots;
 
 /// A schedule. Times are simulated.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -27,6 +32,13 @@ pub struct Options {
     pub later_release: bool,
     /// Each site dials only the first two.
     pub hubs: bool,
+    /// Sites that are far behind take snapshots; never together with databases that go back in time, erasures, retention
+    /// and a site that is retired.
+    pub snapshots: Option<Snapshots>,
+    /// What each site keeps of versions that nobody is served any more; none for all.
+    pub retention: Option<Retention>,
+    /// A site is retired some time.
+    pub retires: bool,
 }
 
 /// Weights among a hundred actions.
@@ -48,6 +60,8 @@ pub struct Faults {
     pub restores: u32,
     /// A record of a kind that only a later release knows is written.
     pub unknown: u32,
+    /// An operator erases an extension, or lets it in again.
+    pub erasures: u32,
 }
 
 const DECADES: i64 = 1_000_000_000;
@@ -69,6 +83,7 @@ impl Options {
             bursts: up_to(1),
             restores: up_to(4).saturating_sub(1),
             unknown: up_to(10),
+            erasures: 0,
         };
         let skew = |rng: &mut StdRng| match rng.random_range(0..6) {
             0 => rng.random_range(-5..=5),
@@ -76,7 +91,7 @@ impl Options {
             2 => -DECADES,
             _ => 0,
         };
-        Self {
+        let mut drawn = Self {
             seed,
             sites,
             users: rng.random_range(1..=3),
@@ -88,6 +103,26 @@ impl Options {
             skew_seconds: (0..sites).map(|_| skew(&mut rng)).collect(),
             later_release,
             hubs,
+            snapshots: None,
+            retention: None,
+            retires: false,
+        };
+        // Drawn last, so that a seed's other options stay as they were.
+        drawn.faults.erasures = rng.random_range(0..=5_u32).saturating_sub(2);
+        let seconds = rng.random_range(1..=8);
+        drawn.retention = rng.random_ratio(1, 3).then(|| short(Duration::from_secs(seconds)));
+        drawn.retires = sites > 2 && rng.random_ratio(1, 5);
+        drawn.snapshots = Snapshots::draw(seed, drawn.faults.restores, drawn.millis);
+        if drawn.snapshots.is_some() {
+            drawn.faults.erasures = 0;
+            (drawn.retention, drawn.retires) = (None, false);
         }
+        drawn
     }
+}
+
+/// Keeps every version for so long and then none but the newest and what is held.
+fn short(all: Duration) -> Retention {
+    let nothing = Some(Duration::ZERO);
+    Retention { all: Some(all), days: nothing, weeks: nothing, months: nothing, thins: false }
 }

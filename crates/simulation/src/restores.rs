@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use bruri_domain::{
     Cursor, LogId,
     fork::{Parting, Search},
+    mutant::{self, Mutant},
 };
 use bruri_replication::{
-    engine::io::{Input, LinkId},
+    engine::io::{Input, Job, LinkId},
     store::Store as _,
 };
 use futures_util::FutureExt as _;
@@ -47,6 +48,14 @@ impl World {
         let there = self.sites[number].memory.all_known();
         self.truth.went_back(&there, &anywhere);
         self.report.restored += 1;
+    }
+
+    /// Whether a process dies in the middle of a batch; only a store that moves the cursor first minds.
+    pub(crate) fn dies_in(&mut self, number: usize, job: &Job) -> bool {
+        let can_die = mutant::is(Mutant::CursorFirst) && matches!(job, Job::Apply { .. });
+        let dies = can_die && self.rng.random_ratio(1, 50);
+        self.sites[number].memory.beside().dies = dies;
+        dies
     }
 
     /// Compares our branch of a log with the peer's and sets ours back, as the shell of the engine does.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bruri_domain::{DeploymentKey, Epoch, Issuer, Log, LogId, LogKind, SiteName};
+use bruri_domain::{DeploymentKey, Epoch, Issuer, Log, LogId, LogKind, Membership, SiteName};
 use bruri_replication::engine::{
     Engine,
     io::{Done, Failure, Job, LinkId, SubscriptionId, SupplyId, Unapplied},
@@ -40,6 +40,8 @@ pub(crate) struct Process {
     pub(crate) supplies: BTreeMap<SupplyId, (u64, SubscriptionId)>,
     pub(crate) supplied: u64,
     pub(crate) connections: BTreeMap<LinkId, u64>,
+    /// As the engine was told.
+    pub(crate) members: Membership,
 }
 
 /// A machine's wall clock, which may be decades off.
@@ -87,7 +89,11 @@ impl Site {
 
 /// What a store that does not answer says to a job.
 pub(crate) fn refused(job: Job) -> Done {
-    let failure = Failure { text: "the store does not answer".to_owned(), damaged: false };
+    let failure = Failure {
+        text: "the store does not answer".to_owned(),
+        damaged: false,
+        below_floor: false,
+    };
     match job {
         Job::ReadVector { number } => Done::Vector { number, result: Err(failure) },
         Job::ReadPage { supply, log, after } => {
@@ -103,5 +109,7 @@ pub(crate) fn refused(job: Job) -> Done {
             let result = Err(Unapplied::Store(failure));
             Done::Applied { from, result }
         }
+        Job::ReadSnapshot => Done::Snapshot { result: Err(failure) },
+        Job::Take { .. } => Done::Taken { result: Err(Unapplied::Store(failure)) },
     }
 }

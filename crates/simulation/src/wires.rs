@@ -11,6 +11,17 @@ use crate::{
 };
 
 impl World {
+    pub(crate) fn heal(&mut self) {
+        let cut: Vec<_> = self.lines.cut.iter().copied().collect();
+        for (from, to) in cut {
+            self.mend(from, to);
+        }
+        self.lines.slow.clear();
+        for site in &mut self.sites {
+            site.stalled_until = 0;
+        }
+    }
+
     pub(crate) fn is_cut(&self, from: usize, to: usize) -> bool {
         self.lines.cut.contains(&(from, to))
     }

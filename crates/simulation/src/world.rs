@@ -6,11 +6,14 @@ use std::{
     time::Duration,
 };
 
-use bruri_domain::{DeploymentKey, Log, LogId, limits::PEER_ANSWER_MILLIS_MAX};
+use bruri_domain::{
+    DeploymentKey, Log, LogId, Membership,
+    limits::{PEER_ANSWER_MILLIS_MAX, SNAPSHOT_LAG_RECORDS_DEFAULT},
+};
 use bruri_replication::{
     engine::{
         Engine, Identity,
-        io::{Ask, Effect, Input, Job, LinkError, LinkId, SubscriptionId, SupplyId, Time},
+        io::{Ask, Effect, Fetch, Input, Job, LinkError, LinkId, SubscriptionId, SupplyId, Time},
     },
     store::{perform, with_open},
 };
@@ -21,6 +24,7 @@ use crate::{
     Broken, Options,
     laws::Truth,
     network::{Connection, Lines, Message, Stream},
+    report::Report,
     site::{Process, Site, refused},
 };
 
@@ -29,25 +33,6 @@ pub(crate) const KEY: [u8; 32] = [7; 32];
 const PATIENCE_MICROS: u64 = 120_000_000;
 /// Events of one schedule: an engine that never rests is a fault (law 9).
 const EVENTS_MAX: u64 = 3_000_000;
-
-/// What a schedule came to.
-#[derive(Clone, Debug, Default)]
-pub struct Report {
-    /// Backups and deletions that were acknowledged.
-    pub acknowledged: u64,
-    /// Answers to phones whose freshness was held against the truth.
-    pub judged: u64,
-    /// Events that were simulated.
-    pub events: u64,
-    /// Files that had more than one head in the end.
-    pub conflicts: u64,
-    /// Databases that went back in time.
-    pub restored: u64,
-    /// Logs that forked and were set back.
-    pub forked: u64,
-    /// Acknowledged and lost: they had not left a site whose database went back in time.
-    pub lost: u64,
-}
 
 pub(crate) struct World {
     pub(crate) options: Options,
@@ -61,6 +46,8 @@ pub(crate) struct World {
     pub(crate) lines: Lines,
     pub(crate) truth: Truth,
     pub(crate) report: Report,
+    /// The site that an operator retired.
+    pub(crate) retired: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -73,6 +60,8 @@ pub(crate) enum What {
     GiveUp { connection: u64 },
     OpenGate { site: usize, incarnation: u64 },
     Settle { site: usize, incarnation: u64, link: LinkId, log: LogId },
+    LookAfter { site: usize, incarnation: u64 },
+    Fetch { site: usize, incarnation: u64, link: LinkId, number: u64, fetch: Fetch },
     Restart { site: usize },
     Act,
 }
@@ -118,10 +107,9 @@ impl World {
             lines: Lines::default(),
             truth: Truth::default(),
             report: Report::default(),
+            retired: None,
         };
-        for site in 0..options.sites {
-            world.start(site);
-        }
+        world.start_all();
         world.after(0, What::Act);
         world
     }
@@ -140,6 +128,7 @@ impl World {
                 return Err(Broken::never_level(&self));
             }
         }
+        self.await_freshness()?;
         self.judge()?;
         Ok(self.report)
     }
@@ -172,6 +161,10 @@ impl World {
             }
             What::Settle { site, incarnation, link, log } => {
                 self.settle(site, incarnation, link, log);
+            }
+            What::LookAfter { site, incarnation } => self.look_after(site, incarnation),
+            What::Fetch { site, incarnation, link, number, fetch } => {
+                self.answer_portion((site, incarnation), (link, number), fetch);
             }
             What::Restart { site } => self.start(site),
             What::Act => self.act_in_turn()?,
@@ -216,7 +209,9 @@ impl World {
         let links = u32::try_from(site.peers.len()).unwrap_or(0);
         site.memory.open();
         let vector = with_open(&site.memory, site.memory.cursors());
-        let engine = Engine::new(&identity, vector, links, seed);
+        let mut engine = Engine::new(&identity, vector, links, seed);
+        let beyond = self.options.snapshots.map(|snapshots| snapshots.beyond);
+        engine.snapshot_beyond(beyond.unwrap_or(SNAPSHOT_LAG_RECORDS_DEFAULT));
         site.process = Some(Process {
             engine,
             began: self.now,
@@ -224,8 +219,11 @@ impl World {
             supplies: BTreeMap::new(),
             supplied: 0,
             connections: BTreeMap::new(),
+            members: Membership::default(),
         });
         let incarnation = site.incarnation;
+        self.note_effects(number);
+        self.after(1_000_000, What::LookAfter { site: number, incarnation });
         self.after(0, What::Due { site: number, incarnation });
         // No peer may ever answer.
         let patience = PEER_ANSWER_MILLIS_MAX * 1000;
@@ -296,7 +294,7 @@ impl World {
 
     pub(crate) fn carry_out(&mut self, number: usize, effect: Effect) {
         let Some(site) = self.sites.get_mut(number) else { return };
-        let incarnation = site.incarnation;
+        let (site_number, incarnation) = (number, site.incarnation);
         match effect {
             Effect::Dial(link) => {
                 let delay = self.delay();
@@ -335,6 +333,9 @@ impl World {
             Effect::Settle { link, log } => {
                 let takes = 2 * self.delay();
                 self.after(takes, What::Settle { site: number, incarnation, link, log });
+            }
+            Effect::Fetch { link, number, fetch } => {
+                self.ask_portion(site_number, link, number, fetch);
             }
             Effect::TrustClock(trusted) => site.clock.trusted = trusted,
         }
@@ -386,8 +387,14 @@ impl World {
         }
         let key = DeploymentKey::new(KEY);
         let open = site.memory.open_logs();
+        let dies = self.dies_in(number, &job);
+        let site = &self.sites[number];
         let Some(done) = perform(job, &site.memory, &key).now_or_never() else { return };
-        if site.memory.open_logs() != open {
+        if dies {
+            return self.crash(number, 100_000);
+        }
+        self.note_effects(number);
+        if self.sites[number].memory.open_logs() != open {
             // The store says so whenever it has written.
             self.tell_soon(number, Input::Changed);
         }
@@ -396,27 +403,22 @@ impl World {
         self.after(takes, What::Input { site: number, incarnation, input: Input::Done(done) });
     }
 
-    pub(crate) fn heal(&mut self) {
-        let cut: Vec<_> = self.lines.cut.iter().copied().collect();
-        for (from, to) in cut {
-            self.mend(from, to);
-        }
-        self.lines.slow.clear();
-        for site in &mut self.sites {
-            site.stalled_until = 0;
-        }
-    }
-
     /// Every site is up and has the same of every log.
     pub(crate) fn is_level(&self) -> bool {
-        if self.sites.iter().any(|site| site.process.is_none()) {
+        let members = self.members();
+        let sites = || members.iter().map(|number| &self.sites[*number]);
+        let rests = |site: &Site| {
+            let is_due = site.memory.due_receipt().is_some();
+            site.process.is_some() && !is_due && site.memory.is_filled()
+        };
+        if !sites().all(rests) {
             return false;
         }
         let vector = |site: &Site| {
             let cursors = site.memory.cursors().into_iter().filter(|cursor| cursor.sequence > 0);
             cursors.map(|c| (c.log.id, c.sequence, c.chain.0)).collect::<BTreeSet<_>>()
         };
-        let mut vectors = self.sites.iter().map(vector);
+        let mut vectors = sites().map(vector);
         let first = vectors.next();
         vectors.all(|vector| Some(&vector) == first.as_ref())
     }

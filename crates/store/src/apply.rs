@@ -20,6 +20,7 @@ use crate::{
     metrics,
     noticed::Noticed,
     records::{self, NumberedRecord, VersionColumns, Writing},
+    unread::{self, Unread},
     wanted,
 };
 
@@ -74,7 +75,7 @@ pub enum ApplyError {
 type Bodies = BTreeMap<Sha256, Packed>;
 
 /// Before any row is locked.
-fn pack_all(batch: &IncomingBatch) -> Result<Bodies, StoreError> {
+pub(crate) fn pack_all(batch: &IncomingBatch) -> Result<Bodies, StoreError> {
     batch.bodies.iter().map(|(hash, content)| Ok((*hash, pack(content)?))).collect()
 }
 
@@ -113,7 +114,7 @@ impl Store {
         let records = merge(batch, &absent, &mut locked, &mut noticed);
         let moved = logs::move_cursor(&mut transaction, &batch.from, &batch.to).await?;
         let id = &batch.from.log.id;
-        let MovedCursor { row: log, stays } =
+        let MovedCursor { row: log, stays, heads } =
             moved.ok_or_else(|| ApplyError::CursorMoved(id.clone()))?;
         let places = || records.iter().map(|record| (record.sequence, record.chain));
         if stays.is_some_and(|stays| is_void(places(), stays)) {
@@ -122,16 +123,25 @@ impl Store {
         // What came of them was erased before it came.
         files::remove(&mut transaction, &locked.blank()).await?;
         let states = undamaged(locked.states);
+        let records = if batch.from.sequence < heads {
+            records::without_present(&mut transaction, log, records).await?
+        } else {
+            records
+        };
         let bodies = still_named(packed, &records);
         let writing = Writing { log, records: &records, bodies: &bodies, states: &states };
-        records::write(&mut transaction, &writing).await?;
+        records::write_to(&mut transaction, &writing, batch.to.chain).await?;
         noticed.write(&mut transaction, self.inner.clock.now_micros()).await?;
-        wanted::want(&mut transaction, log, &records, &states).await?;
+        let is_lacking = wanted::want(&mut transaction, log, &records, &states).await?;
+        note_unread(&mut transaction, log, (batch.from.sequence, &batch.records)).await?;
         let effects = self.apply_control(&mut transaction, log, batch).await?;
         transaction.commit().await.map_err(StoreError::from)?;
         self.take_effect(effects);
         metrics::conflicts_opened(noticed.opened());
         self.inner.wakeups.wake();
+        if is_lacking {
+            self.inner.lacking.notify_one();
+        }
         Ok(())
     }
 
@@ -155,7 +165,20 @@ impl Store {
     }
 }
 
-fn files_of(batch: &IncomingBatch) -> BTreeSet<FileId> {
+/// What this release cannot read is remembered for the one that can.
+pub(crate) async fn note_unread(
+    transaction: &mut PgConnection,
+    log: i32,
+    (after, records): (u64, &[Incoming]),
+) -> Result<(), StoreError> {
+    let numbered = (after.saturating_add(1)..).zip(records);
+    let unread = numbered.filter(|(_, record)| record.is_unread());
+    let unread: Vec<Unread<'_>> =
+        unread.map(|(sequence, record)| Unread { sequence, envelope: &record.envelope }).collect();
+    unread::note(transaction, log, &unread).await
+}
+
+pub(crate) fn files_of(batch: &IncomingBatch) -> BTreeSet<FileId> {
     let versions = batch.records.iter().filter_map(|record| record.version.as_ref());
     versions.map(|version| version.file.clone()).collect()
 }
@@ -204,13 +227,13 @@ fn undamaged(states: States) -> Vec<(FileId, FileState)> {
 }
 
 /// The bodies that are still named: what was erased leaves no body behind.
-fn still_named(packed: &Bodies, records: &[NumberedRecord]) -> Bodies {
+pub(crate) fn still_named(packed: &Bodies, records: &[NumberedRecord]) -> Bodies {
     let named = records.iter().filter_map(|record| record.version.as_ref()?.body);
     let found = named.filter_map(|body| packed.get_key_value(&body.sha256));
     found.map(|(hash, body)| (*hash, body.clone())).collect()
 }
 
-fn kept(
+pub(crate) fn kept(
     incoming: &Incoming,
     absent: &BTreeSet<Sha256>,
     applied: Applied,

@@ -59,14 +59,14 @@ fn new_compressor() -> io::Result<Compressor<'static>> {
     Ok(compressor)
 }
 
-/// Gives a body back, if it is whole; `sha256` names its row.
+/// Gives a body back, if it is what its hash says.
 pub(crate) fn unpack(sha256: Sha256, bytes: u64, frame: &[u8]) -> Result<Bytes, StoreError> {
     let row = Row { table: "body", key: &sha256 };
     let capacity = usize::try_from(bytes).ok().filter(|bytes| *bytes <= FILE_BYTES_MAX);
     let capacity = capacity.ok_or_else(|| row.corrupt("bytes"))?;
     let unpacked = with(&DECOMPRESSOR, Decompressor::new, |tool| tool.decompress(frame, capacity));
     let content = unpacked.map_err(|_| row.corrupt("content"))?;
-    if content.len() != capacity {
+    if content.len() != capacity || Sha256::of(&content) != sha256 {
         return Err(row.corrupt("content"));
     }
     Ok(content.into())
@@ -102,5 +102,12 @@ mod tests {
         assert!(unpack(sha256, whole - 1, &frame).is_err());
         assert!(unpack(sha256, whole + 1, &frame).is_err());
         assert!(unpack(sha256, u64::MAX, &frame).is_err());
+    }
+
+    #[test]
+    fn a_whole_frame_of_other_bytes_is_found() {
+        let frame = pack(b"ABKNUMBER001=201\r\n").unwrap().frame;
+        let sha256 = Sha256::of(b"ABKNUMBER001=200\r\n");
+        assert!(unpack(sha256, 18, &frame).is_err());
     }
 }

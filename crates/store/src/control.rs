@@ -17,6 +17,7 @@ use crate::{
     numbers::Given,
     realms,
     records::{self, NumberedRecord, Writing},
+    releases, void,
 };
 
 /// A record that only lacks its number.
@@ -43,6 +44,8 @@ pub(crate) struct Effects {
     pub(crate) forgotten: BTreeSet<FileId>,
     /// An erasure was carried out here.
     pub(crate) erased: bool,
+    /// A site told that a log of its own forked.
+    pub(crate) parted: bool,
 }
 
 /// A record that is to be applied.
@@ -71,11 +74,15 @@ impl Store {
     /// Appends records to the control log and applies them. One whose random bits are in the log already is not
     /// appended again. The numbers are taken first here, so rows that are to be decided upon are to be
     /// locked before.
+    ///
+    /// # Errors
+    /// [`StoreError::NotReadByAll`] where a site could not read it.
     pub(crate) async fn append_control(
         &self,
         transaction: &mut PgConnection,
         drafts: &[Draft],
     ) -> Result<Appended, StoreError> {
+        self.all_read(transaction, drafts).await?;
         let known = self.places(transaction, drafts).await?;
         let is_new = |draft: &&Draft| !known.contains_key(draft.control.random());
         let new: Vec<&Draft> = drafts.iter().filter(is_new).collect();
@@ -106,6 +113,9 @@ impl Store {
         self.inner.unwritten.forget(&forgotten);
         if effects.erased {
             self.inner.erased.notify_one();
+        }
+        if effects.parted {
+            self.inner.parted.notify_one();
         }
     }
 
@@ -217,6 +227,10 @@ impl Applying<'_> {
             }
             Control::Member(member) => members::apply(transaction, member).await,
             Control::Realm(change) => realms::change(transaction, self.place, change).await,
+            Control::Release(release) => {
+                releases::apply(transaction, &self.place.dot.log.site, release).await
+            }
+            Control::Branch(branch) => void::told(transaction, self.place, branch, effects).await,
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     columns::{Row, signed},
     dropped,
     files::{self, Locking, file_id, key_columns},
-    rebuild, remembered,
+    progress, rebuild, remembered, unread,
 };
 
 /// What was removed.
@@ -32,12 +32,13 @@ pub(crate) async fn carry_out(
     key: &DeploymentKey,
     (subject, erased): (&Sha256, &Erased),
 ) -> Result<Removed, StoreError> {
+    let unread = unread::erase(&mut *transaction, &[subject]).await?;
     let files = files_of(&mut *transaction, key, subject).await?;
     if files.is_empty() {
-        return Ok(Removed::default());
+        return Ok(Removed { versions: unread, ..Removed::default() });
     }
     let locked = files::lock(&mut *transaction, &Locking::of(key, &files, &[])).await?;
-    let (mut versions, mut bodies) = (0_u64, BTreeSet::new());
+    let (mut versions, mut bodies) = (unread, BTreeSet::new());
     for file in &files {
         let generation = signed(erased.generation());
         let dropped = drop_records(&mut *transaction, file, generation.unsigned_abs()).await?;
@@ -47,7 +48,7 @@ pub(crate) async fn carry_out(
     let count = bodies.len() as u64;
     dropped::note(&mut *transaction, bodies).await?;
     remembered::forget(&mut *transaction, &files).await?;
-    rebuild::rebuild_locked(&mut *transaction, &files, &locked.erased).await?;
+    rebuild::rebuild_locked(&mut *transaction, &files, &locked).await?;
     forget_beside(&mut *transaction, &files).await?;
     Ok(Removed { versions, bodies: count, files })
 }
@@ -181,9 +182,10 @@ async fn forget_records(
 }
 
 /// Forgets what is kept beside the records of files: conflicts that are over, or whose file is gone, and how far a
-/// job came.
+/// job or a snapshot came.
 async fn forget_beside(transaction: &mut PgConnection, files: &[FileId]) -> Result<(), StoreError> {
     let (realms, names) = key_columns(files);
+    progress::step_back(&mut *transaction, (&realms, &names)).await?;
     sqlx::query!(
         "delete from conflict
           using unnest($1::text[], $2::text[]) as gone (realm, name)

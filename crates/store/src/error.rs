@@ -65,6 +65,9 @@ pub enum StoreError {
     /// More invitations than anybody carries about.
     #[error("{INVITES_MAX} invitations are open already: wait until some have expired")]
     TooManyInvites,
+    /// A record that a site of the deployment would have to keep unread.
+    #[error("site {0} runs a release that cannot read this: upgrade it first, or retire it")]
+    NotReadByAll(SiteName),
     /// More waits already than this site works off.
     #[error("too many requests wait for the database")]
     Busy,
@@ -102,6 +105,18 @@ pub enum StoreError {
     /// A log is not, or no longer, as it is to be set back.
     #[error("{0} cannot be set back to that place")]
     NotThere(LogId),
+    /// This site took a snapshot, and the history there is not filled in yet.
+    #[error("the history of {0} is not here yet at that place")]
+    BelowFloor(LogId),
+    /// The same of some log: what needs all history waits.
+    #[error("the history of files is not all here yet")]
+    HistoryIncomplete,
+    /// This site copies the states of files from a peer and has not all of them.
+    #[error("the states of files are not all here yet")]
+    StatesIncomplete,
+    /// Another process of this site has gone on with the snapshot.
+    #[error("the snapshot was moved on by somebody else")]
+    SnapshotMoved,
     /// What the database holds breaks a rule; somebody or something changed it.
     #[error("table {table}, row {row}: column {column} is damaged")]
     Corrupt {
@@ -145,6 +160,11 @@ impl StoreError {
         };
         matches!(error.code().as_deref(), Some("40001" | "40P01"))
             || error.constraint() == Some("record_body")
+    }
+
+    /// Whether what is stored is damaged or lacking, as opposed to a database that does not answer.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Corrupt { .. } | Self::BodyAbsent(_))
     }
 
     /// Whether the connection was lost, or led to a database that is starting, stopping or takes no

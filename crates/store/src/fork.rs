@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bruri_domain::{
-    Chain, Cursor, Dot, FileId, Version,
-    fork::{Moved, Parting},
+    Chain, Control, Cursor, Dot, FileId, RecordKind, Sha256, Version,
+    fork::{self as domain, Moved, Parting},
     limits::{FORK_RECORDS_MAX, PAGE_RECORDS_MAX},
 };
 use bruri_wire::record::{RawRecord, decode_envelope, decode_version, encode_version};
@@ -17,13 +17,15 @@ use sqlx::PgConnection;
 use crate::{
     Store, StoreError,
     columns::{Row, epoch_column, signed},
-    control::{Applying, Effects, Place},
-    erasures,
+    control::{Appended, Applying, Draft, Effects, Place},
+    dropped, erasures,
     files::{self, Locking},
+    filling,
     numbers::Given,
     rebuild,
     records::{self, NumberedRecord, VersionColumns, Writing},
     remembered,
+    unread::{self, Unread},
 };
 
 /// The end of a log beyond the place to which it goes back.
@@ -51,7 +53,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotThere`] where the log is open, has no such place, or gave way before: it is set
     /// back once, and from then on what it holds stays. [`StoreError::BranchTooLong`] beyond
-    /// 100,000 records.
+    /// 100,000 records. [`StoreError::HistoryIncomplete`] while a snapshot is not filled in.
     pub async fn set_back(&self, parting: &Parting) -> Result<(), StoreError> {
         let to = &parting.common;
         if self.chain_at(to).await? != Some(to.chain) {
@@ -63,6 +65,10 @@ impl Store {
         erasures::begin(&mut transaction).await?;
         let locked = files::lock(&mut transaction, &Locking::of(self.key(), &touched, &[])).await?;
         lock_unchanged(&mut transaction, &branch).await?;
+        if filling::is_incomplete(&mut *transaction).await? {
+            // Without all their records the files that the branch touched cannot be made anew.
+            return Err(StoreError::HistoryIncomplete);
+        }
         let is_own = to.log.id.site == *self.site();
         let mut effects = Effects::default();
         let given = if is_own && !branch.records.is_empty() {
@@ -71,7 +77,11 @@ impl Store {
             None
         };
         cut(&mut transaction, &branch, parting).await?;
-        rebuild::rebuild_locked(&mut transaction, &touched, &locked.erased).await?;
+        let told =
+            if is_own { Some(self.tell_branch(&mut transaction, parting).await?) } else { None };
+        // What only the branch named is to go: an erasure would find it nowhere.
+        dropped::note(&mut transaction, branch.bodies()).await?;
+        rebuild::rebuild_locked(&mut transaction, &touched, &locked).await?;
         // What is remembered names places in the void branch that are others' now.
         remembered::forget(&mut transaction, &touched).await?;
         transaction.commit().await?;
@@ -80,12 +90,26 @@ impl Store {
         if let Some(given) = given {
             self.numbered(given);
         }
+        if let Some(told) = told {
+            self.appended(told);
+        }
         tracing::warn!(
             log = %to.log.id, to = to.sequence, records = branch.records.len(),
             "a log forked and was set back to where its branches part"
         );
         self.inner.wakeups.wake();
         Ok(())
+    }
+
+    /// Tells all sites which branch stays: one that took the other from a third site hears it from nobody else.
+    async fn tell_branch(
+        &self,
+        transaction: &mut PgConnection,
+        parting: &Parting,
+    ) -> Result<Appended, StoreError> {
+        let branch = domain::Branch::of(parting, rand::random(), self.stamp());
+        let draft = Draft { control: Control::Branch(branch), subject: None, generation: 0 };
+        self.append_control(transaction, &[draft]).await
     }
 
     async fn branch(
@@ -143,6 +167,7 @@ impl Store {
             let (log, bodies) = (numbers.log.row, BTreeMap::new());
             let writing = Writing { log, records: &again, bodies: &bodies, states: &[] };
             records::write(&mut *transaction, &writing).await?;
+            note_unread(transaction, log, &again).await?;
             for record in &again {
                 let dot = Dot { log: numbers.log.id.clone(), sequence: record.sequence };
                 let at = Applying { store: self, place: Place { log, dot: &dot } };
@@ -176,6 +201,11 @@ impl Branch {
         columns.map(|columns| columns.file.clone()).collect()
     }
 
+    fn bodies(&self) -> BTreeSet<Sha256> {
+        let columns = self.records.iter().filter_map(|record| record.columns.as_ref());
+        columns.filter_map(|columns| columns.body).map(|body| body.sha256).collect()
+    }
+
     /// Where each version goes, the first right after `before`.
     fn moved(&self, before: &Dot) -> Moved {
         let mut moved = Moved::beyond(self.to.log.id.clone(), self.to.sequence);
@@ -188,6 +218,26 @@ impl Branch {
         }
         moved
     }
+}
+
+/// What this release cannot read, it cannot read at its new place either.
+async fn note_unread(
+    transaction: &mut PgConnection,
+    log: i32,
+    again: &[NumberedRecord],
+) -> Result<(), StoreError> {
+    let mut envelopes = Vec::new();
+    for record in again.iter().filter(|record| record.raw.payload.is_some()) {
+        let row = Row { table: "record", key: &record.sequence };
+        let envelope =
+            decode_envelope(&record.raw.envelope).map_err(|_| row.corrupt("envelope"))?;
+        if matches!(envelope.kind, RecordKind::Unknown(_)) {
+            envelopes.push((record.sequence, envelope));
+        }
+    }
+    let unread =
+        envelopes.iter().map(|(sequence, envelope)| Unread { sequence: *sequence, envelope });
+    unread::note(transaction, log, &unread.collect::<Vec<_>>()).await
 }
 
 async fn void(
@@ -252,6 +302,7 @@ async fn cut(
     )
     .execute(&mut *transaction)
     .await?;
+    unread::forget_after(&mut *transaction, branch.row, branch.to.sequence).await?;
     sqlx::query!(
         "update log
             set sequence = $2, chain = $3, set_back = true, stays_sequence = $4, stays_chain = $5

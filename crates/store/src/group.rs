@@ -76,11 +76,15 @@ impl Store {
     ) -> Result<Vec<Result<Committed, StoreError>>, StoreError> {
         // Before the rows are read: what is not found here by now is found there.
         let unwritten = self.unwritten(group);
+        let missing = self.missing(group).await?;
         let mut transaction = self.pool().begin().await?;
         // The database is there, and no row of it is locked yet.
         self.inner.gate.pass().await;
         let mut locked = self.lock_files(&mut transaction, group).await?;
         locked.known.extend(unwritten);
+        for (file, state) in missing {
+            locked.states.entry(file).or_insert(state);
+        }
         let blank = locked.blank();
         let mut steps: Vec<Step> = group.iter().map(|w| self.decide(w, &mut locked)).collect();
         let written = self.write_drafts(&mut transaction, group, &mut steps).await?;
@@ -103,6 +107,21 @@ impl Store {
     fn unwritten(&self, group: &[Waiting]) -> Known {
         let marks = group.iter().filter_map(mark);
         marks.filter_map(|m| Some((m.file.clone(), self.inner.unwritten.get(&m)?))).collect()
+    }
+
+    /// What is known of files that are deleted, for those of which there is no row: the generation of their subject, so
+    /// that who hears that there is nothing has seen that much.
+    async fn missing(
+        &self,
+        group: &[Waiting],
+    ) -> Result<Vec<(FileId, Result<FileState, StoreError>)>, StoreError> {
+        let deleted = group.iter().filter(|waiting| waiting.body.is_none());
+        let files: Vec<&FileId> = deleted.map(|waiting| &waiting.backup.file).collect();
+        if files.is_empty() {
+            return Ok(Vec::new());
+        }
+        let states = self.blank(&files).await?;
+        Ok(files.into_iter().cloned().zip(states).collect())
     }
 
     async fn lock_files(

@@ -14,13 +14,17 @@ mod columns;
 pub mod committer;
 mod conflicts;
 mod control;
+mod copied;
 mod counts;
+mod damaged;
+mod digest;
 mod dropped;
 mod epochs;
 mod erasing;
 mod erasures;
 mod error;
 mod files;
+mod filling;
 mod fork;
 mod gate;
 mod group;
@@ -36,14 +40,21 @@ mod noticed;
 mod numbers;
 mod open;
 mod own;
+mod progress;
 pub mod prune;
 mod realms;
 mod rebuild;
 pub mod receipts;
 mod records;
+mod refold;
+mod releases;
 pub mod remembered;
+mod scrub;
+mod snapshot;
 mod supply;
+mod unread;
 mod unwritten;
+mod void;
 mod wakeups;
 mod wanted;
 mod witness;
@@ -60,7 +71,10 @@ use tokio::sync::Notify;
 pub use apply::{ApplyError, Incoming, IncomingBatch};
 pub use committer::{Backup, Committed, Outcome};
 pub use conflicts::{ConflictEnd, ConflictEntry, ConflictHead, ConflictKey};
+pub use copied::{Copied, CopiedFile, CopiedHead};
 pub use counts::Counts;
+pub use damaged::Mended;
+pub use digest::{Proof, Remade};
 pub use erasures::Ordered;
 pub use error::StoreError;
 pub use history::{FileEntry, Standing, VersionEntry};
@@ -69,6 +83,8 @@ pub use members::News;
 pub use open::{MIGRATOR, Options, connect};
 pub use prune::{Pruned, Pruning};
 pub use receipts::{ErasureEntry, ReceiptEntry};
+pub use scrub::Scrubbed;
+pub use snapshot::{Gap, IncomingStates, Snapshot};
 pub use supply::Page;
 pub use unwritten::{Held, Mark};
 
@@ -91,6 +107,10 @@ struct Inner {
     unwritten: unwritten::Unwritten,
     /// An erasure was carried out here: a receipt is due.
     erased: Notify,
+    /// A body is lacking that peers may have.
+    lacking: Notify,
+    /// A site told that a log of its own forked: what is held of the void branch must go.
+    parted: Notify,
     realms: realms::Realms,
 }
 

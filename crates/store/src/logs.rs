@@ -49,6 +49,8 @@ pub(crate) struct MovedCursor {
     pub(crate) row: i32,
     /// Where the log was set back: the first place of the branch that stays, and its chain there.
     pub(crate) stays: Option<(u64, Chain)>,
+    /// Up to there records may be here already, which came with states.
+    pub(crate) heads: u64,
 }
 
 /// Moves the cursor of a log, never one that this site appends to, from one place to the sequence of the next, making the row if
@@ -63,7 +65,7 @@ pub(crate) async fn move_cursor(
     let moved = sqlx::query!(
         "update log set sequence = $3
           where site = $1 and epoch = $2 and sequence = $4 and chain = $5 and not is_open
-      returning id, stays_sequence, stays_chain",
+      returning id, stays_sequence, stays_chain, heads_sequence",
         id.site.as_str(),
         columns::epoch_column(id.epoch),
         signed(to.sequence),
@@ -80,13 +82,14 @@ pub(crate) async fn move_cursor(
             }
             None => None,
         };
-        return Ok(Some(MovedCursor { row: moved.id, stays }));
+        let heads = row.number("heads_sequence", moved.heads_sequence)?;
+        return Ok(Some(MovedCursor { row: moved.id, stays, heads }));
     }
     if from.sequence > 0 {
         return Ok(None);
     }
     let row = insert_cursor(transaction, to).await?;
-    Ok(row.map(|row| MovedCursor { row, stays: None }))
+    Ok(row.map(|row| MovedCursor { row, stays: None, heads: 0 }))
 }
 
 /// Makes the row of a log that this site does not append to.
@@ -124,16 +127,21 @@ impl Store {
     /// The site's vector: how far it has applied each log it knows, its own included, in the order of
     /// sites and epochs.
     pub async fn vector(&self) -> Result<Vec<Cursor>, StoreError> {
-        let rows = sqlx::query_as!(
-            LogRow,
-            "select site, epoch, kind, predecessor_epoch, predecessor_sequence, predecessor_chain,
-                    sequence, chain
-               from log",
-        )
-        .fetch_all(self.pool())
-        .await?;
-        let mut cursors = rows.into_iter().map(Cursor::try_from).collect::<Result<Vec<_>, _>>()?;
-        cursors.sort_by(|a, b| a.log.id.cmp(&b.log.id));
-        Ok(cursors)
+        vector(&mut *self.pool().acquire().await?).await
     }
+}
+
+/// The same as one transaction sees it.
+pub(crate) async fn vector(connection: &mut PgConnection) -> Result<Vec<Cursor>, StoreError> {
+    let rows = sqlx::query_as!(
+        LogRow,
+        "select site, epoch, kind, predecessor_epoch, predecessor_sequence, predecessor_chain,
+                sequence, chain
+           from log",
+    )
+    .fetch_all(connection)
+    .await?;
+    let mut cursors = rows.into_iter().map(Cursor::try_from).collect::<Result<Vec<_>, _>>()?;
+    cursors.sort_by(|a, b| a.log.id.cmp(&b.log.id));
+    Ok(cursors)
 }

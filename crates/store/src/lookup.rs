@@ -106,6 +106,12 @@ impl Reader {
 impl Store {
     /// One answer per file, in their order.
     async fn served(&self, files: &[&FileId]) -> Result<Vec<Answer>, StoreError> {
+        let answers = self.rows_of(files).await?;
+        self.with_unknown(files, answers).await
+    }
+
+    /// What the rows of these files say; none where there is no row.
+    async fn rows_of(&self, files: &[&FileId]) -> Result<Vec<Option<Answer>>, StoreError> {
         let realms: Vec<&str> = files.iter().map(|f| f.realm.as_str()).collect();
         let names: Vec<&str> = files.iter().map(|f| f.name.as_str()).collect();
         let rows = sqlx::query!(
@@ -130,7 +136,7 @@ impl Store {
                 *answer = Some(found(file, &stored, row.content));
             }
         }
-        self.with_unknown(files, answers).await
+        Ok(answers)
     }
 
     /// Fills in the answers for files of which there is no row.
@@ -142,9 +148,17 @@ impl Store {
         let lacking = files.iter().zip(&answers).filter(|(_, answer)| answer.is_none());
         let unknown: Vec<&FileId> = lacking.map(|(file, _)| *file).collect();
         let blank = if unknown.is_empty() { Vec::new() } else { self.blank(&unknown).await? };
-        let mut blank = blank.into_iter();
+        // Where there are records the row may have come with them, since we looked.
+        let has_records = blank.iter().any(Result::is_err);
+        let again = if has_records { self.rows_of(&unknown).await? } else { Vec::new() };
+        let again = again.into_iter().chain(std::iter::repeat_with(|| None));
+        let mut second = blank.into_iter().zip(again);
         let nothing = |answer: Option<Answer>| {
-            answer.unwrap_or_else(|| Ok(Served::nothing(blank.next().unwrap_or_default())))
+            answer.unwrap_or_else(|| {
+                let (blank, again) =
+                    second.next().unwrap_or_else(|| (Ok(FileState::default()), None));
+                again.unwrap_or_else(|| blank.map(Served::nothing))
+            })
         };
         Ok(answers.into_iter().map(nothing).collect())
     }

@@ -19,6 +19,8 @@ struct Instruments {
     not_remembered: Counter<u64>,
     versions_pruned: Counter<u64>,
     bodies_dropped: Counter<u64>,
+    bodies_damaged: Counter<u64>,
+    repairs: Counter<u64>,
 }
 
 /// Made at first use, when the meter provider is set.
@@ -63,6 +65,14 @@ static INSTRUMENTS: LazyLock<Instruments> = LazyLock::new(|| {
             .u64_counter("bruri_retention_bodies")
             .with_description("Bodies deleted because no version needs them any more")
             .build(),
+        bodies_damaged: meter
+            .u64_counter("bruri_damaged_bodies")
+            .with_description("Bodies that were found damaged or missing")
+            .build(),
+        repairs: meter
+            .u64_counter("bruri_repairs")
+            .with_description("What was damaged and is put right, by what it was")
+            .build(),
     }
 });
 
@@ -94,4 +104,12 @@ pub(crate) fn not_remembered() {
 pub(crate) fn pruned(versions: u64, bodies: u64) {
     INSTRUMENTS.versions_pruned.add(versions, &[]);
     INSTRUMENTS.bodies_dropped.add(bodies, &[]);
+}
+
+pub(crate) fn damaged(bodies: u64) {
+    INSTRUMENTS.bodies_damaged.add(bodies, &[]);
+}
+
+pub(crate) fn repaired(what: &'static str, count: u64) {
+    INSTRUMENTS.repairs.add(count, &[KeyValue::new("what", what)]);
 }

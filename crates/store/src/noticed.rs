@@ -41,6 +41,22 @@ impl Noticed {
         applied
     }
 
+    /// Notices what joining a file's state with a peer's did to conflicts.
+    pub(crate) fn joined(&mut self, file: &FileId, before: &FileState, after: &FileState) {
+        let was_conflict = before.is_conflict();
+        let ended = was_conflict && !after.is_conflict();
+        let new = after.heads().iter().filter(|head| ended || !before.heads().contains(head));
+        let heads: Vec<Dot> = after.heads().iter().map(|head| head.dot.clone()).collect();
+        for head in new {
+            let Some(change) = ConflictChange::by(&head.dot, was_conflict, after) else { return };
+            let heads = heads.iter().take(CONFLICT_HEADS_MAX).cloned().collect();
+            self.0.push(Notice { file: file.clone(), change, dot: head.dot.clone(), heads });
+            if change != ConflictChange::Joined {
+                return;
+            }
+        }
+    }
+
     /// How many conflicts it opens.
     pub(crate) fn opened(&self) -> usize {
         self.0.iter().filter(|notice| notice.change == ConflictChange::Opened).count()

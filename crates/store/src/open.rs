@@ -127,9 +127,12 @@ impl Store {
             wakeups: Wakeups::new(),
             unwritten: Unwritten::default(),
             erased: tokio::sync::Notify::new(),
+            parted: tokio::sync::Notify::new(),
+            lacking: tokio::sync::Notify::new(),
             realms: Realms::default(),
         };
         let store = Self { inner: Arc::new(inner) };
+        store.apply_unread().await?;
         store.read_realms().await?;
         Ok(store)
     }

@@ -16,7 +16,7 @@ use sqlx::PgConnection;
 use crate::{
     Store, StoreError, dropped,
     files::{self, Locking},
-    history,
+    filling, history,
     jobs::Lease,
     judge::{Judge, Place},
     metrics,
@@ -55,6 +55,10 @@ impl Store {
     /// over.
     pub async fn prune(&self, pruning: &Pruning) -> Result<Pruned, StoreError> {
         let mut done = Pruned::default();
+        if filling::is_incomplete(self.pool()).await? {
+            // The rule must see all versions of a file.
+            return Ok(done);
+        }
         let Some(mut lease) = Lease::take(self.pool(), JOB).await? else { return Ok(done) };
         let files = self.files_after(lease.after.as_ref()).await?;
         for file in &files {

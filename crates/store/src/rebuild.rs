@@ -12,40 +12,48 @@ use sqlx::PgConnection;
 use crate::{
     Store, StoreError,
     columns::{self, Row, signed},
-    files::{self, Floor, Locking},
+    files::{self, Floor, Locked, Locking, States},
+    filling,
 };
 
 impl Store {
-    /// Makes a file's state anew by folding its records, those of each log in its order, and writes it
-    /// where it differs from the one that is there, is damaged or missing. Returns whether it did.
+    /// Makes a file's state anew by folding its records, those of each log in its order, and writes it. Never is
+    /// it merged with what is there. Returns whether that differed, was damaged or missing.
+    ///
+    /// # Errors
+    /// [`StoreError::HistoryIncomplete`] while a snapshot is not filled in: the records here would not do.
     pub async fn rebuild(&self, file: &FileId) -> Result<bool, StoreError> {
         let mut transaction = self.pool().begin().await?;
+        if filling::is_incomplete(&mut *transaction).await? {
+            return Err(StoreError::HistoryIncomplete);
+        }
         let files = std::slice::from_ref(file);
         let is_known = !page(&mut transaction, files, None).await?.is_empty();
         let made = if is_known { files } else { &[] };
         let locking = Locking::of(self.key(), files, made);
         let mut locked = files::lock(&mut transaction, &locking).await?;
         let stored = locked.states.remove(file);
-        let states = fold(&mut transaction, files, &locked.erased).await?;
+        let states = fold(&mut transaction, files, (&locked.erased, None)).await?;
         let state = states.first().map(|(_, state)| state);
         let differs = stored.is_some_and(|stored| stored.ok().as_ref() != state);
-        if differs {
-            files::write(&mut transaction, &states).await?;
-        }
+        // Also where it is equal: what stands beside it in the row may be damaged.
+        files::write(&mut transaction, &states).await?;
         transaction.commit().await?;
         Ok(differs)
     }
 }
 
 /// Makes the states of these files anew and writes them; their rows are locked, so that no record is
-/// added meanwhile. Of those that were erased, rows that hold nothing are removed.
+/// added meanwhile. Of those that were erased, rows that hold nothing are removed. While a snapshot is not filled in, the
+/// states that are here, at the generations of their subjects, are what the records are added to.
 pub(crate) async fn rebuild_locked(
     transaction: &mut PgConnection,
     files: &[FileId],
-    erased: &BTreeMap<FileId, Floor>,
+    Locked { states, erased, .. }: &Locked,
 ) -> Result<(), StoreError> {
+    let base = filling::is_incomplete(&mut *transaction).await?.then_some(states);
     for some in files.chunks(REBUILD_FILES_MAX) {
-        let states = fold(&mut *transaction, some, erased).await?;
+        let states = fold(&mut *transaction, some, (erased, base)).await?;
         let gone =
             |(file, state): &(FileId, _)| erased.contains_key(file) && FileState::is_blank(state);
         let (gone, kept): (Vec<_>, Vec<_>) = states.into_iter().partition(gone);
@@ -56,14 +64,15 @@ pub(crate) async fn rebuild_locked(
     Ok(())
 }
 
-/// What the records of each file come to.
+/// What the records of each file come to, added to what is known before.
 async fn fold(
     transaction: &mut PgConnection,
     files: &[FileId],
-    erased: &BTreeMap<FileId, Floor>,
+    (erased, base): (&BTreeMap<FileId, Floor>, Option<&States>),
 ) -> Result<Vec<(FileId, FileState)>, StoreError> {
     let at_floor = |file: &FileId| {
-        let mut state = FileState::default();
+        let known = base.and_then(|base| base.get(file)?.as_ref().ok());
+        let mut state = known.cloned().unwrap_or_default();
         state.raise_to(erased.get(file).map_or(0, |floor| floor.generation));
         (file.clone(), state)
     };

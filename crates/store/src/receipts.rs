@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use bruri_domain::{Control, Random, Receipt, Sha256, SiteName, limits::RECEIPTS_MAX};
+use sqlx::PgConnection;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -147,7 +148,7 @@ impl Store {
         )
         .fetch_all(self.pool())
         .await?;
-        let sites = self.sites().await?;
+        let sites = self.sites(&mut *self.pool().acquire().await?).await?;
         let mut entries = Vec::with_capacity(rows.len());
         for found in rows {
             let receipts = self.receipts(&found.subject, &found.random).await?;
@@ -194,7 +195,10 @@ impl Store {
     }
 
     /// Every site of which a log is known here, and every member, in order; but those that were retired.
-    async fn sites(&self) -> Result<Vec<SiteName>, StoreError> {
+    pub(crate) async fn sites(
+        &self,
+        connection: &mut PgConnection,
+    ) -> Result<Vec<SiteName>, StoreError> {
         let names = sqlx::query_scalar!(
             r#"select known.site as "site!"
                  from (select site from log union select site from member) as known
@@ -202,7 +206,7 @@ impl Store {
                       select from member where member.site = known.site and is_retired)
                 order by known.site"#
         );
-        let names = names.fetch_all(self.pool()).await?;
+        let names = names.fetch_all(connection).await?;
         let row = Row { table: "log", key: self.site() };
         names.iter().map(|name| SiteName::parse(name).map_err(|_| row.corrupt("site"))).collect()
     }

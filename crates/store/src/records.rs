@@ -40,10 +40,72 @@ pub(crate) struct Writing<'a> {
     pub(crate) states: &'a [(FileId, FileState)],
 }
 
-/// Writes it; there is at least one record.
+/// Writes it at the end of the log; there is at least one record.
 pub(crate) async fn write(
     transaction: &mut PgConnection,
     writing: &Writing<'_>,
+) -> Result<(), StoreError> {
+    put(transaction, writing, writing.records.last().map(|record| record.chain)).await
+}
+
+/// Writes it, though the last record may be here already; the log ends there.
+pub(crate) async fn write_to(
+    transaction: &mut PgConnection,
+    writing: &Writing<'_>,
+    end: Chain,
+) -> Result<(), StoreError> {
+    put(transaction, writing, Some(end)).await
+}
+
+/// Writes it before the end of the log, which stays where it is.
+pub(crate) async fn fill(
+    transaction: &mut PgConnection,
+    writing: &Writing<'_>,
+) -> Result<(), StoreError> {
+    put(transaction, writing, None).await
+}
+
+/// Those of these records of a log, in its order, that are not here. One that is here with another chain came with a
+/// snapshot from a branch that gave way: it makes room.
+pub(crate) async fn without_present(
+    transaction: &mut PgConnection,
+    log: i32,
+    mut records: Vec<NumberedRecord>,
+) -> Result<Vec<NumberedRecord>, StoreError> {
+    let sequences: Vec<i64> = records.iter().map(|record| signed(record.sequence)).collect();
+    let rows = sqlx::query!(
+        "select sequence, chain from record where log = $1 and sequence = any($2::bigint[])",
+        log,
+        &sequences,
+    )
+    .fetch_all(&mut *transaction)
+    .await?;
+    let mut void = Vec::new();
+    for row in rows {
+        let place = records.iter().position(|record| signed(record.sequence) == row.sequence);
+        let Some(record) = place.and_then(|place| records.get(place)) else { continue };
+        if record.chain.0.as_bytes() == row.chain {
+            place.map(|place| records.remove(place));
+        } else {
+            tracing::error!(log, sequence = row.sequence, "a record of a void branch is replaced");
+            void.push(row.sequence);
+        }
+    }
+    if !void.is_empty() {
+        let gone = sqlx::query!(
+            "delete from record where log = $1 and sequence = any($2::bigint[])",
+            log,
+            &void,
+        );
+        gone.execute(transaction).await?;
+    }
+    Ok(records)
+}
+
+async fn put(
+    transaction: &mut PgConnection,
+    writing: &Writing<'_>,
+    end: Option<Chain>,
 ) -> Result<(), StoreError> {
     let bodies = BodyColumns::of(writing.bodies);
     let records = RecordColumns::of(writing.records);
@@ -60,7 +122,7 @@ pub(crate) async fn write(
              select $4, * from unnest($5::bigint[], $17::bytea[], $6::bytea[], $7::bytea[],
                                       $8::text[], $9::text[], $10::bigint[], $11::bytea[],
                                       $19::boolean[])),
-         chain as (update log set chain = $18 where id = $4)
+         chain as (update log set chain = $18::bytea where id = $4 and $18::bytea is not null)
          update file
             set state = new.state, checksum = new.checksum, served_body = new.served_body,
                 confirmed_micros = case when file.served_body = new.served_body
@@ -85,7 +147,7 @@ pub(crate) async fn write(
         &states.checksums as _,
         &states.served as _,
         &records.chains as _,
-        records.chains.last().copied(),
+        end.as_ref().map(|chain| chain.0.as_bytes()) as _,
         &records.pruned,
     )
     .execute(transaction)

@@ -38,6 +38,9 @@ struct Candidate {
 /// A record beside its log; the log alone where it has none to give.
 struct RecordRow {
     tail: i64,
+    /// Where history is missing: after which record, and up to which.
+    filled: Option<i64>,
+    floor: Option<i64>,
     sequence: Option<i64>,
     chain: Option<Vec<u8>>,
     envelope: Option<Vec<u8>>,
@@ -48,6 +51,15 @@ struct RecordRow {
 }
 
 impl RecordRow {
+    /// The last sequence that may be told after one; none where the next one is not here yet.
+    fn end_after(&self, after: i64) -> Option<i64> {
+        match self.filled.zip(self.floor) {
+            Some((filled, _)) if after < filled => Some(filled),
+            Some((_, floor)) if after < floor => None,
+            _ => Some(self.tail),
+        }
+    }
+
     fn read(self, expected: &Dot) -> Result<Candidate, StoreError> {
         let row = Row { table: "record", key: expected };
         if self.sequence != Some(signed(expected.sequence)) {
@@ -79,11 +91,13 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] where a record is missing (law 3): nothing of the page is sent.
+    /// [`StoreError::BelowFloor`] where a snapshot passed the next one over, and it is not filled in yet.
     pub async fn records_after(&self, log: &LogId, sequence: u64) -> Result<Page, StoreError> {
         let end = sequence.saturating_add(PAGE_RECORDS_MAX);
         let rows = sqlx::query_as!(
             RecordRow,
-            r#"select log.sequence as tail, record.sequence as "sequence?", record.chain as "chain?",
+            r#"select log.sequence as tail, filled_sequence as "filled", floor_sequence as "floor",
+                      record.sequence as "sequence?", record.chain as "chain?",
                       envelope as "envelope?", payload as "payload?", body as "body?",
                       body.bytes as "bytes?", pruned as "pruned?"
                  from log
@@ -99,10 +113,15 @@ impl Store {
         )
         .fetch_all(self.pool())
         .await?;
-        let last = rows.first().map_or(0, |row| row.tail).min(signed(end));
+        let last = match rows.first().map(|row| row.end_after(signed(sequence))) {
+            Some(None) => return Err(StoreError::BelowFloor(log.clone())),
+            Some(Some(tail)) => tail.min(signed(end)),
+            None => 0,
+        };
         let mut next = Dot { log: log.clone(), sequence: sequence.saturating_add(1) };
         let mut candidates = Vec::with_capacity(rows.len());
-        for row in rows.into_iter().filter(|row| row.sequence.is_some()) {
+        // Beyond may be records of heads that came with a snapshot.
+        for row in rows.into_iter().filter(|row| row.sequence.is_some_and(|at| at <= last)) {
             candidates.push(row.read(&next)?);
             next.sequence = next.sequence.saturating_add(1);
         }
@@ -138,14 +157,20 @@ impl Store {
     }
 
     /// The chain of a log at a sequence; `None` where the log is not known here or not so long.
+    ///
+    /// # Errors
+    /// [`StoreError::BelowFloor`] where the record is missing that a snapshot passed over.
     pub async fn chain_at(&self, cursor: &Cursor) -> Result<Option<Chain>, StoreError> {
         let log = &cursor.log.id;
-        let stored = sqlx::query_scalar!(
-            r#"select coalesce(record.chain, log.chain) as "chain!"
+        let stored = sqlx::query!(
+            r#"select case when log.sequence = $3 then log.chain
+                           when floor_sequence = $3 then floor_chain
+                           when filled_sequence = $3 then filled_chain
+                           else record.chain end as chain,
+                      filled_sequence < $3 and $3 < floor_sequence as missing
                  from log
                  left join record on record.log = log.id and record.sequence = $3
-                where log.site = $1 and log.epoch = $2
-                  and (record.sequence is not null or log.sequence = $3)"#,
+                where log.site = $1 and log.epoch = $2 and $3 <= log.sequence"#,
             log.site.as_str(),
             columns::epoch_column(log.epoch),
             signed(cursor.sequence),
@@ -153,10 +178,11 @@ impl Store {
         .fetch_optional(self.pool())
         .await?;
         let row = Row { table: "record", key: log };
-        match stored {
-            Some(chain) => row.chain("chain", &chain).map(Some),
-            None if cursor.sequence == 0 => Ok(Some(Chain::begin(&cursor.log))),
-            None => Ok(None),
+        match stored.map(|stored| (stored.chain, stored.missing)) {
+            Some((Some(chain), _)) => row.chain("chain", &chain).map(Some),
+            Some((None, Some(true))) => Err(StoreError::BelowFloor(log.clone())),
+            _ if cursor.sequence == 0 => Ok(Some(Chain::begin(&cursor.log))),
+            _ => Ok(None),
         }
     }
 }

@@ -39,16 +39,16 @@ pub(crate) async fn keep_present(
     here.iter().map(|hash| row.sha256("sha256", hash)).collect()
 }
 
-/// Wants the bodies of those of these records that are heads and have none.
+/// Wants the bodies of those of these records that are heads and have none. Returns whether there are any.
 pub(crate) async fn want(
     transaction: &mut PgConnection,
     log: i32,
     records: &[NumberedRecord],
     states: &[(FileId, FileState)],
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     let wanted: Vec<_> = records.iter().filter_map(|record| wanted_by(record, states)).collect();
     if wanted.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     let realms: Vec<&str> = wanted.iter().map(|w| w.file.realm.as_str()).collect();
     let names: Vec<&str> = wanted.iter().map(|w| w.file.name.as_str()).collect();
@@ -71,7 +71,7 @@ pub(crate) async fn want(
     )
     .execute(transaction)
     .await?;
-    Ok(())
+    Ok(true)
 }
 
 struct Wanted<'a> {

@@ -20,6 +20,8 @@ pub fn encode_control(control: &Control, subject: Option<Sha256>, generation: u6
         Control::Receipt(it) => (RecordKind::Receipt, proto::Receipt::from(it).encode_to_vec()),
         Control::Member(it) => (RecordKind::Member, proto::Member::from(it).encode_to_vec()),
         Control::Realm(it) => (RecordKind::Realm, proto::RealmChange::from(it).encode_to_vec()),
+        Control::Release(it) => (RecordKind::Release, proto::Release::from(it).encode_to_vec()),
+        Control::Branch(it) => (RecordKind::Branch, proto::Branch::from(it).encode_to_vec()),
     };
     let envelope = Envelope { kind, subject, generation, payload: Sha256::of(&payload) };
     RawRecord { envelope: encode_envelope(&envelope), payload: Some(payload.into()) }
@@ -53,6 +55,14 @@ pub fn decode_control(
         }
         // It concerns no subject.
         RecordKind::Realm => return Ok(Some(Control::Realm(decode_change(payload)?))),
+        RecordKind::Release => {
+            let release: proto::Release = decode(payload, "release", PAYLOAD_BYTES_MAX)?;
+            return Ok(Some(Control::Release(release.try_into()?)));
+        }
+        RecordKind::Branch => {
+            let branch: proto::Branch = decode(payload, "branch", PAYLOAD_BYTES_MAX)?;
+            return Ok(Some(Control::Branch(branch.try_into()?)));
+        }
         RecordKind::Backup | RecordKind::Deletion | RecordKind::Unknown(_) => return Ok(None),
     };
     if envelope.subject.is_none() {

@@ -8,6 +8,7 @@ pub mod question;
 pub mod realm;
 pub mod record;
 pub mod replication;
+mod site;
 
 /// The bounds of what goes over the wire, for those who see nothing else of the domain.
 pub use bruri_domain::limits;

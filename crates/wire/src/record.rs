@@ -146,6 +146,8 @@ pub fn kind_number(kind: RecordKind) -> i32 {
         RecordKind::Receipt => proto::RecordKind::Receipt.into(),
         RecordKind::Member => proto::RecordKind::Member.into(),
         RecordKind::Realm => proto::RecordKind::Realm.into(),
+        RecordKind::Release => proto::RecordKind::Release.into(),
+        RecordKind::Branch => proto::RecordKind::Branch.into(),
         RecordKind::Unknown(number) => number,
     }
 }
@@ -160,6 +162,8 @@ fn kind(number: i32) -> Option<RecordKind> {
         Ok(proto::RecordKind::Receipt) => Some(RecordKind::Receipt),
         Ok(proto::RecordKind::Member) => Some(RecordKind::Member),
         Ok(proto::RecordKind::Realm) => Some(RecordKind::Realm),
+        Ok(proto::RecordKind::Release) => Some(RecordKind::Release),
+        Ok(proto::RecordKind::Branch) => Some(RecordKind::Branch),
         Err(_) => Some(RecordKind::Unknown(number)),
     }
 }

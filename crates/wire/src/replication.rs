@@ -4,6 +4,8 @@ use bruri_domain::{
     Chain, Cursor, Epoch, Log, LogId, LogKind, Predecessor, Sha256, SiteName, limits::CURSORS_MAX,
 };
 
+use prost::Message as _;
+
 use crate::proto::replication::v1 as proto;
 
 /// Why a message of a peer is not understood.
@@ -94,6 +96,26 @@ pub fn cursors(list: Vec<proto::Cursor>) -> Result<Vec<Cursor>, InvalidMessage> 
         return Err(invalid("cursors"));
     }
     list.into_iter().map(Cursor::try_from).collect()
+}
+
+/// A chunk of a snapshot as it is sent.
+pub fn encode_chunk(chunk: &proto::StatesChunk) -> proto::GetStatesResponse {
+    let chunk = chunk.encode_to_vec();
+    let sha256 = Sha256::of(&chunk).as_bytes().to_vec();
+    proto::GetStatesResponse { chunk: chunk.into(), sha256 }
+}
+
+/// Reads a chunk, if it is as it was sent.
+///
+/// # Errors
+/// Where it is not, or is no chunk.
+pub fn decode_chunk(
+    response: proto::GetStatesResponse,
+) -> Result<proto::StatesChunk, InvalidMessage> {
+    if Sha256::of(&response.chunk).as_bytes() != response.sha256 {
+        return Err(invalid("sha256"));
+    }
+    proto::StatesChunk::decode(response.chunk).map_err(|_| invalid("chunk"))
 }
 
 /// Reads a chain value.

@@ -11,11 +11,13 @@ use crate::derived;
 
 /// Fields that carry what a record is made of: a batch's bytes are shared, not copied, on their way
 /// between database and network. Everything else is `Vec<u8>`.
-const SHARED_BYTES: [&str; 4] = [
+const SHARED_BYTES: [&str; 6] = [
     ".bruri.replication.v1.Entry.envelope",
     ".bruri.replication.v1.Entry.payload",
     ".bruri.replication.v1.Batch.bodies",
     ".bruri.replication.v1.HaveNewerResponse.bodies",
+    ".bruri.replication.v1.GetStatesResponse.chunk",
+    ".bruri.replication.v1.StatesChunk.bodies",
 ];
 
 /// What the program shows to gRPC reflection.

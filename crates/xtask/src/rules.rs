@@ -83,7 +83,7 @@ pub const DOORS: &[Door] = &[
         // The server waits for its private Postgres.
         open_to: &["bruri-store", "bruri-server", "bruri-tests"],
         // A database for each test.
-        open_to_tests_of: &["bruri-edge", "bruri-ops", "bruri-replication"],
+        open_to_tests_of: &["bruri-edge", "bruri-ops", "bruri-replication", "bruri-simulation"],
     },
     Door {
         crates: &["prost", "prost-types", "tonic-prost"],

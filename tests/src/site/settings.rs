@@ -20,6 +20,8 @@ pub struct Settings {
     pub database_url: Option<String>,
     /// What is logged.
     pub log: String,
+    /// So many records behind, it takes a snapshot; none: the default.
+    pub snapshot_records: Option<u64>,
 }
 
 impl Settings {
@@ -32,6 +34,7 @@ impl Settings {
             pki: None,
             database_url: None,
             log: "info".to_owned(),
+            snapshot_records: None,
         }
     }
 
@@ -44,11 +47,12 @@ impl Settings {
             [] => String::new(),
             peers => format!("peers = [{}]\n", peers.join(", ")),
         };
+        let snapshot = self.snapshot_records.map(|n| format!("snapshot_records = {n}\n"));
         format!(
             "[site]\nname = {name:?}\ndata_dir = \"{data_dir}\"\n{key}\n\
              [edge]\nhttp = [{phones}]\n\n\
              [database]\nurl = {url:?}\n\n\
-             [replication]\nlisten = {listen}\n{peers}\n{tls}\n\
+             [replication]\nlisten = {listen}\n{peers}{snapshot}\n{tls}\n\
              [telemetry]\nmetrics = {metrics}\nlog = {log:?}\n",
             name = self.name,
             data_dir = data_dir.display(),
@@ -56,6 +60,7 @@ impl Settings {
             phones = quoted(&self.address.phones()),
             url = self.database_url.as_deref().unwrap_or_default(),
             listen = quoted(&self.address.peers()),
+            snapshot = snapshot.unwrap_or_default(),
             tls = self.tls(),
             metrics = quoted(&self.address.metrics()),
             log = self.log,

@@ -14,6 +14,7 @@ use crate::{
 };
 
 mod members;
+mod prove;
 
 /// Hexadecimal digits of a chain that are shown: enough to see whether two are equal.
 const CHAIN_DIGITS: usize = 16;
@@ -23,6 +24,8 @@ const CHAIN_DIGITS: usize = 16;
 pub(crate) enum SiteCommand {
     /// Tell what the site is, holds and hears
     Status,
+    /// Look for damage here and at every peer, mend it, and prove that all serve the same
+    Prove,
     /// List the sites of the deployment
     Members,
     /// Make a token with which a new site joins; at the site that holds the CA
@@ -63,6 +66,7 @@ pub(crate) async fn run(
 ) -> anyhow::Result<()> {
     match command {
         SiteCommand::Status => status(site, output).await,
+        SiteCommand::Prove => prove::run(site, output).await,
         SiteCommand::Members => members::list(site, output).await,
         SiteCommand::Invite { site: name, valid } => {
             members::invite(site, name, *valid, output).await

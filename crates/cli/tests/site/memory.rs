@@ -15,7 +15,8 @@ use bruri_wire::{
         site::v1::{
             AdmitSiteRequest, AdmitSiteResponse, GetStatusRequest, GetStatusResponse,
             InviteSiteRequest, InviteSiteResponse, ListMembersRequest, ListMembersResponse,
-            RetireSiteRequest, RetireSiteResponse,
+            ProveConvergenceRequest, ProveConvergenceResponse, RetireSiteRequest,
+            RetireSiteResponse,
             site_service_server::{SiteService, SiteServiceServer},
         },
     },
@@ -192,6 +193,15 @@ fn known(file: Option<FileId>) -> Result<(), Status> {
 
 #[tonic::async_trait]
 impl SiteService for Memory {
+    type ProveConvergenceStream = tokio_stream::Empty<Result<ProveConvergenceResponse, Status>>;
+
+    async fn prove_convergence(
+        &self,
+        _request: Request<ProveConvergenceRequest>,
+    ) -> Result<Response<Self::ProveConvergenceStream>, Status> {
+        Err(Status::unavailable("the database did not answer; try again"))
+    }
+
     async fn get_status(
         &self,
         _request: Request<GetStatusRequest>,

@@ -21,7 +21,7 @@ use bruri_store::{
 use bruri_wire::{
     proto::{
         history::v1::{self as history, history_service_client::HistoryServiceClient},
-        site::v1::{Peer, site_service_client::SiteServiceClient},
+        site::v1::{Peer, ProveConvergenceResponse, site_service_client::SiteServiceClient},
     },
     record::{decode_envelope, encode_version},
 };
@@ -77,6 +77,7 @@ impl Site {
             started_micros: BEGINNING,
             peers: Box::new(|| vec![Peer { site: "tokyo".to_owned(), ..Peer::default() }]),
             inviter: None,
+            prover: Box::new(Alone),
         };
         let ops = Ops { store: store.clone(), commits: commits.clone(), about: Arc::new(about) };
         let (ready, told) = watch::channel(true);
@@ -167,4 +168,22 @@ pub(crate) fn file_id(name: &str) -> FileId {
 /// As a client names it.
 pub(crate) fn named(name: &str) -> history::FileId {
     history::FileId { realm: String::new(), name: name.to_owned() }
+}
+
+/// A site that has no peers, and whose stored bytes are whole.
+struct Alone;
+
+#[tonic::async_trait]
+impl bruri_ops::Prover for Alone {
+    fn others(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    async fn prove_ours(&self) -> Result<ProveConvergenceResponse, tonic::Status> {
+        Ok(ProveConvergenceResponse::default())
+    }
+
+    async fn prove_other(&self, _: &str) -> ProveConvergenceResponse {
+        ProveConvergenceResponse::default()
+    }
 }

@@ -66,7 +66,7 @@ fn refusal(batch: proto::Batch) -> String {
 #[test]
 fn an_honest_batch_is_believed_as_it_is() {
     let deletion = encode_version(&version(None), 3, &key());
-    let unknown = record_of(RecordKind::Unknown(9), b"later");
+    let unknown = record_of(RecordKind::Unknown(99), b"later");
     let records = [backup(b"a"), deletion, unknown, backup(b"a")];
     let checked = check(batch(&beginning(), &records, &[b"a"]), &beginning(), &key()).unwrap();
     assert_eq!((checked.from.clone(), checked.to.sequence), (beginning(), 4));
@@ -103,7 +103,7 @@ fn a_batch_must_follow_the_cursor_within_bounds() {
     assert_eq!(refusal(late), "the batch begins at 2, expected 1");
     let empty = batch(&beginning(), &[], &[]);
     assert_eq!(refusal(empty), "the batch has 0 records, expected 1 to 512");
-    let many = vec![record_of(RecordKind::Unknown(9), b""); 513];
+    let many = vec![record_of(RecordKind::Unknown(99), b""); 513];
     let many = batch(&beginning(), &many, &[]);
     assert_eq!(refusal(many), "the batch has 513 records, expected 1 to 512");
     let bodies = batch(&beginning(), &[backup(b"a")], &[b"a", b"b"]);
@@ -127,12 +127,13 @@ fn a_chain_must_be_that_of_the_envelopes() {
 fn a_record_must_hold_what_its_envelope_says() {
     let honest = version(Some(b"a"));
     let payload = encode_version(&honest, 0, &key()).payload.unwrap();
-    let missing = record_of(RecordKind::Unknown(9), b"later");
+    // No record of a user: an erasure takes none of those.
+    let missing = record_of(RecordKind::Realm, b"later");
     let missing = RawRecord { payload: None, ..missing };
     let swapped = RawRecord { payload: backup(b"b").payload, ..backup(b"a") };
     let foreign = encode_version(&honest, 0, &DeploymentKey::new([8; 32]));
     let unreadable = record_of(RecordKind::Backup, &[0xff; 9]);
-    let large = record_of(RecordKind::Unknown(9), &vec![0; PAYLOAD_BYTES_MAX + 1]);
+    let large = record_of(RecordKind::Unknown(99), &vec![0; PAYLOAD_BYTES_MAX + 1]);
     for (record, text) in [
         (missing, "the payload is missing, and no erasure is known here that took it"),
         (swapped, "the payload's hash is not the one in the envelope"),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bruri_domain::{
     Cursor, Log, LogId, SiteName,
-    limits::{CREDIT_BYTES_GRANTED, REFUSED_RECONNECT_MILLIS_MAX},
+    limits::{CREDIT_BYTES_GRANTED, REFUSED_RECONNECT_MILLIS_MAX, SNAPSHOT_AVOID_MILLIS},
 };
 use bruri_wire::{
     proto::replication::v1::{self as proto, refusal::Reason},
@@ -23,6 +23,9 @@ use crate::batch::credit_bytes;
 
 /// How long no more of a log is taken from a peer that sent what is wrong, or refused it.
 pub(super) const BARRED: Duration = Duration::from_millis(REFUSED_RECONNECT_MILLIS_MAX);
+
+/// The same of one that fills in its own history.
+const FILLING: Duration = Duration::from_millis(SNAPSHOT_AVOID_MILLIS);
 
 impl Engine {
     pub(super) fn dial(&mut self) {
@@ -95,6 +98,7 @@ impl Engine {
         }
         self.subscriptions.retain(|_, link| *link != id);
         self.logs.withdraw(id);
+        self.forget_asked(id);
     }
 
     pub(super) fn heard(&mut self, subscription: SubscriptionId, event: Event) {
@@ -199,9 +203,7 @@ impl Engine {
 
     fn offered(&mut self, id: LinkId, theirs: &Cursor) -> Result<(), InvalidMessage> {
         let log = theirs.log.id.clone();
-        if log.site != self.site {
-            self.level.know(&log.site, self.time.now);
-        }
+        self.know(&log.site);
         if !self.logs.offer(id, theirs, self.time.now) {
             return Err(invalid("heartbeat.changed"));
         }
@@ -211,7 +213,7 @@ impl Engine {
         let is_unlike = state.is_some_and(|state| state.is_unlike(theirs));
         let Some(session) = self.session(id) else { return Ok(()) };
         if is_unlike {
-            session.unlike.insert(log.clone());
+            session.unlike.insert(log.clone(), theirs.clone());
         } else {
             session.unlike.remove(&log);
         }
@@ -220,6 +222,9 @@ impl Engine {
         }
         if lags {
             session.lagging.insert(log);
+        } else if !is_unlike {
+            // It has the same: also where another branch of it was feared.
+            session.lagging.remove(&log);
         }
         Ok(())
     }
@@ -264,6 +269,10 @@ impl Engine {
             }
             Reason::Fork if Some(&log.site) == origin.as_ref() || log.site == self.site => {
                 self.settle_fork(id, log, text);
+            }
+            Reason::BelowFloor => {
+                self.note_below_floor(&log);
+                self.bar(id, &log, text, FILLING);
             }
             _ => {
                 if self.bar(id, &log, text.clone(), BARRED) {

@@ -44,6 +44,10 @@ impl Engine {
         theirs: Cursor,
         result: &Result<Option<Chain>, Failure>,
     ) {
+        if result.is_err() && self.session(id).is_some() {
+            self.unread.insert((id, theirs.log.id.clone()), theirs);
+            return;
+        }
         let Ok(Some(ours)) = *result else { return };
         let log = theirs.log.id.clone();
         let lags = self.logs.get(&log).is_some_and(|state| state.lag(id) > 0);
@@ -53,7 +57,7 @@ impl Engine {
                 session.lagging.remove(&log);
                 session.unlike.remove(&log);
             } else if !is_same {
-                session.unlike.insert(log.clone());
+                session.unlike.insert(log.clone(), theirs.clone());
             }
         }
         let Some(state) = self.logs.get_mut(&log).filter(|_| ours != theirs.chain) else { return };
@@ -115,6 +119,15 @@ impl Engine {
             fork.retry_at = Some(now.saturating_add(SETTLE_AGAIN));
             if std::mem::replace(&mut fork.error, error.clone()) != error {
                 tracing::warn!(%log, error, "a log that forked could not be set back; trying again");
+            }
+        }
+    }
+
+    /// The store did not answer: the place is looked up again, or the peer counts as ahead of us for good.
+    pub(super) fn read_parted_again(&mut self) {
+        for ((link, _), theirs) in std::mem::take(&mut self.unread) {
+            if self.session(link).is_some() {
+                self.effects.push(Effect::Do(Job::ReadParted { link, theirs }));
             }
         }
     }

@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use bruri_domain::{Chain, Cursor, LogId, Membership, SiteName};
-use bruri_store::Page;
+use bruri_domain::{Chain, Cursor, FileId, LogId, Membership, SiteName};
+use bruri_store::{Page, Snapshot};
 use bruri_wire::proto::replication::v1 as proto;
 
 /// What a consumer says.
@@ -110,6 +110,15 @@ pub enum Input {
         /// Why not.
         error: Option<String>,
     },
+    /// A peer has answered what [`Effect::Fetch`] asked, or could not.
+    Fetched {
+        /// Who.
+        link: LinkId,
+        /// Which question.
+        number: u64,
+        /// What it told.
+        result: Result<Portion, FetchError>,
+    },
 }
 
 /// What is to be done about it.
@@ -159,8 +168,58 @@ pub enum Effect {
         /// Which log.
         log: LogId,
     },
+    /// Ask a peer for the next portion of a snapshot; answered by [`Input::Fetched`].
+    Fetch {
+        /// Whom.
+        link: LinkId,
+        /// Counts the questions.
+        number: u64,
+        /// For what.
+        fetch: Fetch,
+    },
     /// From now on records are stamped so: whether our clock is trusted.
     TrustClock(bool),
+}
+
+/// What a peer is asked for that supplies a snapshot.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Fetch {
+    /// The states of the next files.
+    States {
+        /// After this one; none at the beginning.
+        after: Option<FileId>,
+    },
+    /// The next records of a log, to fill its history in.
+    Records {
+        /// After this place.
+        from: Cursor,
+    },
+}
+
+/// What it answers.
+#[derive(Clone, Debug)]
+pub enum Portion {
+    /// States.
+    States {
+        /// The file after which they were asked for.
+        after: Option<FileId>,
+        /// What came.
+        chunk: proto::StatesChunk,
+    },
+    /// Records.
+    Records {
+        /// The place after which they were asked for.
+        from: Cursor,
+        /// What came.
+        batch: proto::Batch,
+    },
+}
+
+/// Why it did not, for people.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct FetchError {
+    /// The text.
+    pub text: String,
 }
 
 /// Why a link does not work.
@@ -241,6 +300,13 @@ pub enum Job {
         /// Who.
         peer: SiteName,
     },
+    /// What this site has of a snapshot.
+    ReadSnapshot,
+    /// Check a portion of a snapshot and take it in.
+    Take {
+        /// What a peer sent.
+        portion: Portion,
+    },
 }
 
 /// What the store did.
@@ -309,6 +375,16 @@ pub enum Done {
         /// Where it is.
         result: Result<Cursor, Unapplied>,
     },
+    /// Of [`Job::ReadSnapshot`].
+    Snapshot {
+        /// What it has.
+        result: Result<Snapshot, Failure>,
+    },
+    /// Of [`Job::Take`].
+    Taken {
+        /// What it has now.
+        result: Result<Snapshot, Unapplied>,
+    },
 }
 
 /// Why the store did not do a job.
@@ -318,6 +394,8 @@ pub struct Failure {
     pub text: String,
     /// What it holds is damaged; else it does not answer.
     pub damaged: bool,
+    /// A snapshot passed it over, and it is not filled in yet.
+    pub below_floor: bool,
 }
 
 /// Why a batch was not applied; nothing of it was.

@@ -1,6 +1,9 @@
 //! The way to one peer, and what goes on there while there is a connection.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use bruri_domain::{
     Cursor, LogId, SiteName,
@@ -15,6 +18,7 @@ use super::{
     choice::{SILENT, Way},
     io::{LinkError, LinkId, Moment, SubscriptionId, Time},
     level::Level,
+    logs::LogState,
 };
 
 const SETTLED: Duration = Duration::from_millis(SESSION_SETTLED_MILLIS);
@@ -61,14 +65,16 @@ pub(crate) struct Session {
     pub(crate) catch_up: Option<CatchUp>,
     /// Logs of which the peer has more than we.
     pub(crate) lagging: BTreeSet<LogId>,
-    /// Logs of which the peer has less than we, or something else: it may be another branch.
-    pub(crate) unlike: BTreeSet<LogId>,
+    /// What the peer has of logs of which it has less than we, or something else: it may be another branch.
+    pub(crate) unlike: BTreeMap<LogId, Cursor>,
     heard: Moment,
     good_since: Moment,
     /// The clocks' difference as last measured, theirs less ours, in microseconds.
     pub(crate) offset_micros: Option<i64>,
     round_trip: Option<Duration>,
     claim: Option<Claim>,
+    /// A heartbeat came.
+    has_told: bool,
     /// Sites of which the peer has told a log: it knows of no others.
     pub(crate) told_sites: BTreeSet<SiteName>,
     /// Sites that the peer says are away.
@@ -251,12 +257,13 @@ impl Session {
             behind: BTreeSet::new(),
             catch_up: None,
             lagging: BTreeSet::new(),
-            unlike: BTreeSet::new(),
+            unlike: BTreeMap::new(),
             heard: now,
             good_since: now,
             offset_micros: None,
             round_trip: None,
             claim: None,
+            has_told: false,
             told_sites: BTreeSet::new(),
             away: BTreeSet::new(),
             unheard: Vec::new(),
@@ -278,6 +285,7 @@ impl Session {
 
     /// What a heartbeat tells but cursors: round trip, clocks, and how fresh its sender is.
     pub(crate) fn measure(&mut self, beat: &proto::Heartbeat, time: Time) {
+        self.has_told = true;
         if beat.echo > 0 {
             let held = Duration::from_micros(beat.held_micros);
             let sent = Duration::from_micros(beat.echo);
@@ -311,7 +319,7 @@ impl Session {
         let Some(claim) = self.claim else { return };
         let blind = mutant::is(Mutant::LaggingIsLevel);
         if self.lagging.is_empty() || blind {
-            let unlike: BTreeSet<_> = self.unlike.iter().map(|log| &log.site).collect();
+            let unlike: BTreeSet<_> = self.unlike.keys().map(|log| &log.site).collect();
             let behind = |site: &&SiteName| {
                 **site != self.site && !self.away.contains(*site) && !unlike.contains(site)
             };
@@ -320,14 +328,33 @@ impl Session {
             }
         }
         let is_own = |log: &LogId| log.site == self.site;
-        if !self.lagging.iter().chain(&self.unlike).any(is_own) || blind {
+        if !self.lagging.iter().chain(self.unlike.keys()).any(is_own) || blind {
             level.reach(link, &self.site, claim.at.checked_sub(claim.own_age));
         }
+    }
+
+    /// Whether it has told what it has.
+    pub(crate) fn has_told(&self) -> bool {
+        self.has_told
     }
 
     /// Whether the peer has told of that site's logs; none where it takes it for away.
     pub(crate) fn knows(&self, site: &SiteName) -> Option<bool> {
         (!self.away.contains(site)).then(|| self.told_sites.contains(site))
+    }
+
+    /// Our cursor of a log has moved; `lags` where the peer still has more. Returns whether it is level now.
+    pub(crate) fn moved(&mut self, state: &LogState, lags: bool) -> bool {
+        let log = &state.log.id;
+        let is_like = self.unlike.get(log).is_some_and(|theirs| !state.is_unlike(theirs));
+        if is_like {
+            // It tells again only what changes there.
+            self.unlike.remove(log);
+        }
+        if is_like && lags {
+            self.lagging.insert(log.clone());
+        }
+        !lags && (self.lagging.remove(log) || is_like)
     }
 
     /// Some log is on the catch-up stream, or waits for it.

@@ -47,6 +47,13 @@ impl Engine {
         Dismissal::Refused(refusal)
     }
 
+    /// There is such a site, and something is expected of it.
+    pub(super) fn know(&mut self, site: &SiteName) {
+        if *site != self.site && !self.is_retired(site) {
+            self.level.know(site, self.time.now);
+        }
+    }
+
     /// Whether a site is one of which nothing is expected any more.
     pub(super) fn is_retired(&self, site: &SiteName) -> bool {
         self.members.get(site).is_some_and(|member| member.state == MemberState::Retired)

@@ -2,7 +2,7 @@
 //!
 //! The daemon's driver and a simulation run the same engine. Read in this order: [`io`], `hello`, `logs`
 //! (who has what), `choice` and `place` (from whom a log is taken, on which stream), `link`, `consume` and `apply`
-//! (our side of a connection), `supply` (the peer's side), `forks`, `level` (how fresh we are), `standing` (what a read is told of that), `clocks` and `report`.
+//! (our side of a connection), `snapshot` (how one that is far behind catches up), `supply` (the peer's side), `forks`, `level` (how fresh we are), `standing` (what a read is told of that), `clocks` and `report`.
 
 mod apply;
 mod backoff;
@@ -18,8 +18,9 @@ mod logs;
 mod members;
 mod place;
 mod report;
+mod snapshot;
 mod standing;
-mod supply;
+pub(crate) mod supply;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -44,6 +45,7 @@ use self::{
     level::Level,
     link::{Link, State},
     logs::Logs,
+    snapshot::Snapshots,
     supply::{Env, Supply},
 };
 
@@ -74,6 +76,7 @@ pub struct Engine {
     members: Membership,
     clocks: Clocks,
     readings: Readings,
+    snapshots: Snapshots,
     /// Which link a stream of ours belongs to.
     subscriptions: BTreeMap<SubscriptionId, LinkId>,
     subscriptions_opened: u64,
@@ -81,6 +84,8 @@ pub struct Engine {
     applying: usize,
     /// Logs that forked, until ours are set back to the branch that stays.
     forks: BTreeMap<LogId, Fork>,
+    /// Places at which peers have other records than we, or may have, and the store could not be asked.
+    unread: BTreeMap<(LinkId, LogId), Cursor>,
     /// Logs with a batch that waits for its turn.
     waiting: BTreeSet<LogId>,
     watched: Moment,
@@ -142,10 +147,12 @@ impl Engine {
             members: Membership::default(),
             clocks: Clocks::default(),
             readings: Readings::default(),
+            snapshots: Snapshots::default(),
             subscriptions: BTreeMap::new(),
             subscriptions_opened: 0,
             applying: 0,
             forks: BTreeMap::new(),
+            unread: BTreeMap::new(),
             waiting: BTreeSet::new(),
             watched: Moment::ZERO,
             reading_until: Moment::ZERO,
@@ -164,6 +171,7 @@ impl Engine {
         self.read_vector();
         self.settle();
         self.apply_waiting();
+        self.go_on_with_snapshot();
         self.supply();
         std::mem::take(&mut self.effects)
     }
@@ -178,9 +186,7 @@ impl Engine {
             Input::Asked { supply, ask } => self.asked(supply, ask),
             Input::Garbled { supply, text } => self.dismiss(supply, Dismissal::Invalid(text)),
             Input::Flushed(supply) => {
-                if let Some(supply) = self.supplies.get_mut(&supply) {
-                    supply.flushed();
-                }
+                self.supplies.get_mut(&supply).into_iter().for_each(Supply::flushed);
             }
             Input::Left(supply) => drop(self.supplies.remove(&supply)),
             Input::Reached { link, site } => self.reached(link, &site),
@@ -193,6 +199,7 @@ impl Engine {
             }
             Input::Done(done) => self.done(done),
             Input::Settled { link, log, error } => self.settled(link, &log, error),
+            Input::Fetched { link, number, result } => self.fetched(link, number, result),
         }
     }
 
@@ -200,6 +207,8 @@ impl Engine {
         match done {
             Done::Vector { number, result } => self.vector_read(number, result),
             Done::Applied { from, result } => self.applied(&from, result),
+            Done::Snapshot { result } => self.snapshot_read(result),
+            Done::Taken { result } => self.taken(result),
             Done::Page { supply, log, after, result } => {
                 self.with_supply(supply, |s, env| s.page(&log, after, result, env));
             }
@@ -234,6 +243,8 @@ impl Engine {
         self.watched = now;
         self.think_over();
         self.settle_again();
+        self.think_of_snapshot();
+        self.read_parted_again();
         self.level.watch(now);
         if self.clocks.tick(self.time) {
             for session in self.links.iter_mut().filter_map(Link::session_mut) {
@@ -303,9 +314,7 @@ impl Engine {
 
     /// Our cursor of a log has moved.
     fn moved(&mut self, log: &LogId) {
-        if log.site != self.site && !self.is_retired(&log.site) {
-            self.level.know(&log.site, self.time.now);
-        }
+        self.know(&log.site);
         for supply in self.supplies.values_mut() {
             supply.moved(log);
         }
@@ -313,7 +322,7 @@ impl Engine {
         for link in &mut self.links {
             let (id, lags) = (link.id, state.lag(link.id) > 0);
             let Some(session) = link.session_mut() else { continue };
-            if !lags && session.lagging.remove(log) {
+            if session.moved(state, lags) {
                 session.level(id, &mut self.level);
             }
         }

@@ -77,8 +77,10 @@ impl Engine {
     fn place(&mut self, log: &LogId, ways: &[Way]) {
         let now = self.time.now;
         let is_taken = self.logs.is_taken(log);
+        let holds_off = log.site != self.site
+            && self.logs.get(log).is_some_and(|state| self.snapshots.holds_off(&state.log));
         let Some(state) = self.logs.get_mut(log) else { return };
-        let chosen = if is_taken { choice::choose(state, ways, now) } else { None };
+        let chosen = if is_taken && !holds_off { choice::choose(state, ways, now) } else { None };
         let old = std::mem::replace(&mut state.source, chosen);
         if chosen != old {
             state.turned = now;

@@ -23,6 +23,8 @@ pub struct Standing {
     pub strangers: usize,
     /// By way of whom the needed sites are asked.
     pub ways: Vec<AskWay>,
+    /// Not all states are here: what is not known here may be anywhere.
+    pub is_copying: bool,
 }
 
 /// A peer that is asked.
@@ -52,6 +54,9 @@ impl Engine {
     pub fn freshness(&self, now: Moment) -> Standing {
         let (until, away) = (self.level.at(now), self.level.away().len());
         let mut standing = Standing { until, away, ..Standing::default() };
+        if self.snapshots.is_copying() {
+            (standing.until, standing.is_copying) = (None, true);
+        }
         for link in &self.links {
             self.count_unheard(link, now, &mut standing);
         }
@@ -62,13 +67,19 @@ impl Engine {
     pub fn standing(&self, now: Moment, usable: impl Fn(LinkId) -> bool) -> Standing {
         let mut standing = self.freshness(now);
         standing.needed.extend(self.level.present().cloned());
+        if standing.is_copying {
+            // None of those that can be asked is level with: that does not make them away.
+            let there = self.links.iter().filter(|link| link.can_be_asked(now));
+            standing.needed.extend(there.filter_map(|link| link.site.clone()));
+        }
         standing.ways = self.ways_to(&standing.needed, now, usable);
         standing
     }
 
     /// A peer that was not heard since we began is in no heartbeat's claim.
     fn count_unheard(&self, link: &Link, now: Moment, standing: &mut Standing) {
-        let known = |site: &SiteName| *site == self.site || self.level.knows(site);
+        let known =
+            |site: &SiteName| *site == self.site || self.level.knows(site) || self.is_retired(site);
         match &link.site {
             Some(site) if known(site) => {}
             _ if link.is_gone(now) => standing.away = standing.away.saturating_add(1),

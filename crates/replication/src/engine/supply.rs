@@ -201,6 +201,7 @@ impl Supply {
             Reason::Ahead => "the log is not so long here: records were lost",
             Reason::Fork => "the log has another chain there: it forked",
             Reason::GivesWay => "the log forked, and its origin gives way",
+            Reason::BelowFloor => "its history is still being filled in here",
             Reason::Damaged | Reason::Unspecified => "its records are damaged here; see the log",
         };
         let text = format!("{} at {}: {text}", wanted.log.id, wanted.sequence);
@@ -219,6 +220,7 @@ impl Supply {
         match result {
             Ok(chain) => self.compare(wanted, chain, env),
             Err(failure) if failure.damaged => self.refuse(&wanted, Reason::Damaged, env),
+            Err(failure) if failure.below_floor => self.refuse(&wanted, Reason::BelowFloor, env),
             Err(_) => return Err(Dismissal::Away),
         }
         Ok(())
@@ -238,13 +240,17 @@ impl Supply {
         };
         let page = match result {
             Ok(page) => page,
-            Err(failure) if failure.damaged => {
+            Err(failure) if failure.damaged || failure.below_floor => {
                 let ours = env.logs.get(log).map(|state| state.ours.clone());
                 self.wanted.remove(log);
-                if let Some(ours) = ours {
+                let Some(ours) = ours else { return Ok(()) };
+                let reason = if failure.below_floor {
+                    Reason::BelowFloor
+                } else {
                     tracing::error!(%log, error = failure.text, "a log cannot be supplied");
-                    self.refuse(&Cursor { sequence: after, ..ours }, Reason::Damaged, env);
-                }
+                    Reason::Damaged
+                };
+                self.refuse(&Cursor { sequence: after, ..ours }, reason, env);
                 return Ok(());
             }
             Err(_) => return Err(Dismissal::Away),
@@ -407,7 +413,7 @@ impl Beats {
     }
 }
 
-fn batch(log: &Log, first_sequence: u64, page: Page, chain: Vec<u8>) -> proto::Batch {
+pub(crate) fn batch(log: &Log, first_sequence: u64, page: Page, chain: Vec<u8>) -> proto::Batch {
     let entry = |raw: bruri_wire::record::RawRecord| proto::Entry {
         envelope: raw.envelope,
         payload: raw.payload,

@@ -18,4 +18,6 @@ mod lines;
 mod pruned;
 mod refusals;
 mod relays;
+mod repair;
+mod snapshot;
 mod twins;

@@ -74,6 +74,8 @@ pub struct Replication {
     pub advertise: Option<String>,
     /// The other sites, `host:port` each.
     pub peers: Vec<String>,
+    /// So many records behind, a site copies the states of files first.
+    pub snapshot_records: u64,
     /// What proves who a site is; none: no replication.
     pub tls: Option<Tls>,
 }

@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use bruri_domain::limits::SNAPSHOT_LAG_RECORDS_DEFAULT;
 use serde::Deserialize;
 
 /// Every key with its default.
@@ -64,6 +65,8 @@ pub struct ReplicationSection {
     pub advertise: String,
     /// The other sites.
     pub peers: Vec<String>,
+    /// So many records behind, a site copies the states of files first.
+    pub snapshot_records: u64,
     /// What proves who a site is.
     pub tls: TlsSection,
 }
@@ -118,6 +121,7 @@ impl Default for ReplicationSection {
             listen: "0.0.0.0:7440".to_owned(),
             advertise: String::new(),
             peers: Vec::new(),
+            snapshot_records: SNAPSHOT_LAG_RECORDS_DEFAULT,
             tls: TlsSection::default(),
         }
     }

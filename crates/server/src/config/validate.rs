@@ -126,6 +126,7 @@ fn replication(read: &Read, data_dir: &Path) -> Result<Replication, ConfigError>
         listen: optional_address(read, "replication.listen", &section.listen)?,
         advertise: Some(section.advertise.clone()).filter(|text| !text.is_empty()),
         peers: section.peers.clone(),
+        snapshot_records: section.snapshot_records,
         tls: tls(read, data_dir)?,
     })
 }

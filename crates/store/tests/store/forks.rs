@@ -9,7 +9,9 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use crate::kit::{Site, Twin, dump, file_of, next_batch, number, pull, pull_own, verify_logs};
+use crate::kit::{
+    Site, Twin, dump, file_of, next_batch, number, pull, pull_control, pull_own, verify_logs,
+};
 
 /// London, and Tokyo that has all of its log before London's database was put back.
 struct Scene {
@@ -96,7 +98,7 @@ async fn the_origin_gives_way_appends_its_branch_again_and_loses_nothing(
 ) {
     let scene = forked(&database).await;
     let Scene { london, tokyo, common, .. } = &scene;
-    let randoms = "select count(distinct payload) from record";
+    let randoms = "select count(distinct payload) from record where name is not null";
     let before = number(&london.pool, randoms).await;
 
     give_way(&scene).await;
@@ -120,7 +122,8 @@ async fn the_origin_gives_way_appends_its_branch_again_and_loses_nothing(
         assert_eq!((versions(site, &file_of(4)).await, versions(site, &file_of(5)).await), (3, 2));
         let conflicts = site.store.files("", None, 9).await.unwrap();
         assert!(conflicts.iter().all(|entry| entry.state.heads().len() == 1), "{conflicts:?}");
-        assert_eq!(verify_logs(&site.store, &site.pool).await, 8);
+        // Eight versions, and which branch stays.
+        assert_eq!(verify_logs(&site.store, &site.pool).await, 9);
     }
     let vectors = [london.store.vector().await.unwrap(), tokyo.store.vector().await.unwrap()];
     let grown = |vector: &Vec<Cursor>| {
@@ -150,7 +153,7 @@ async fn a_site_that_pulled_the_void_branch_goes_back_and_gets_all_from_the_orig
     for n in 1..6 {
         assert_eq!(paris.get(&file_of(n)).await, scene.london.get(&file_of(n)).await, "{n}");
     }
-    assert_eq!(verify_logs(&paris.store, &paris.pool).await, 8);
+    assert_eq!(verify_logs(&paris.store, &paris.pool).await, 9);
     assert_eq!(versions(&paris, &file_of(4)).await, 3);
     paris.close().await;
     twin.drop_it().await;
@@ -269,4 +272,66 @@ async fn a_number_that_somebody_has_seen_is_not_given_again(
     london.close().await;
     tokyo.close().await;
     twin.drop_it().await;
+}
+
+#[sqlx::test(migrator = "bruri_store::MIGRATOR")]
+async fn a_site_that_took_the_branch_that_gave_way_from_a_third_one_drops_it_when_the_origin_says_so(
+    _: PgPoolOptions,
+    database: PgConnectOptions,
+) {
+    let scene = forked(&database).await;
+    let Scene { london, tokyo, common, .. } = &scene;
+    let twin = Twin::create(&database, 2).await;
+    // Behind a hub that has London's void branch; and one that has nothing of London yet.
+    let paris = Site::open("paris", &twin.options).await;
+    pull(&london.store, &paris.store).await;
+    assert_eq!(versions(&paris, &file_of(4)).await, 3);
+
+    give_way(&scene).await;
+    // Without a word of where the branches part, nothing is dropped.
+    assert_eq!(paris.store.drop_void_branches().await.unwrap(), 0);
+    pull_control(&london.store, &paris.store).await;
+
+    assert_eq!(paris.store.drop_void_branches().await.unwrap(), 1);
+    assert_eq!(log_of(&paris, Some(common)).await, *common);
+    assert_eq!(paris.store.drop_void_branches().await.unwrap(), 0);
+    pull_own(&tokyo.store, &london.store).await;
+    for from in [tokyo, london] {
+        pull(&from.store, &paris.store).await;
+    }
+    assert_eq!(log_of(&paris, Some(common)).await, log_of(tokyo, Some(common)).await);
+    for (file, count) in [(2, 1), (3, 1), (4, 3), (5, 2)] {
+        assert_eq!(versions(&paris, &file_of(file)).await, count, "{file}");
+    }
+    verify_logs(&paris.store, &paris.pool).await;
+    paris.close().await;
+    twin.drop_it().await;
+    end(scene).await;
+}
+
+#[sqlx::test(migrator = "bruri_store::MIGRATOR")]
+async fn the_branch_that_gave_way_is_taken_from_nobody_once_the_origin_has_said_so(
+    _: PgPoolOptions,
+    database: PgConnectOptions,
+) {
+    let scene = forked(&database).await;
+    let Scene { london, common, .. } = &scene;
+    let (hub, twin) = (Twin::create(&database, 2).await, Twin::create(&database, 3).await);
+    let berlin = Site::open("berlin", &hub.options).await;
+    let paris = Site::open("paris", &twin.options).await;
+    pull(&london.store, &berlin.store).await;
+    give_way(&scene).await;
+
+    pull_control(&london.store, &paris.store).await;
+
+    let void = next_batch(&berlin.store, &paris.store, &common.log.id).await.unwrap();
+    let refused = paris.store.apply(&void).await;
+    assert!(matches!(refused, Err(ApplyError::VoidBranch(_))), "{refused:?}");
+    assert_eq!(versions(&paris, &file_of(4)).await, 0);
+    for site in [berlin, paris] {
+        site.close().await;
+    }
+    hub.drop_it().await;
+    twin.drop_it().await;
+    end(scene).await;
 }

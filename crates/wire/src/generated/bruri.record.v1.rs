@@ -333,6 +333,63 @@ pub struct Retention {
     #[prost(bool, tag = "5")]
     pub thins: bool,
 }
+/// Release is the payload of a record by which the site of its log says what it can read from then on. A record of a
+/// kind that is not of the first release is written once every site has said that it reads it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Release {
+    /// 16 random bytes; unique within the log.
+    #[prost(bytes = "vec", tag = "1")]
+    pub random: ::prost::alloc::vec::Vec<u8>,
+    #[prost(message, optional, tag = "2")]
+    pub stamp: ::core::option::Option<Stamp>,
+    /// E.g. 0.1.0; for people, at most 64 bytes.
+    #[prost(string, tag = "3")]
+    pub release: ::prost::alloc::string::String,
+    /// The kinds of records that it applies (RecordKind), at most 256.
+    #[prost(int32, repeated, tag = "4")]
+    pub known_kinds: ::prost::alloc::vec::Vec<i32>,
+}
+/// Branch is the payload of a record by which the site of its log says that another log of its own forked, and which
+/// branch stays: whoever took the other one, from whomever, drops it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Branch {
+    /// 16 random bytes; unique within the log.
+    #[prost(bytes = "vec", tag = "1")]
+    pub random: ::prost::alloc::vec::Vec<u8>,
+    #[prost(message, optional, tag = "2")]
+    pub stamp: ::core::option::Option<Stamp>,
+    /// The epoch of the log that forked.
+    #[prost(fixed64, tag = "3")]
+    pub epoch: u64,
+    /// It is a control log.
+    #[prost(bool, tag = "4")]
+    pub control: bool,
+    /// Where the site left its log before that one; absent in its first.
+    #[prost(message, optional, tag = "5")]
+    pub predecessor: ::core::option::Option<branch::Predecessor>,
+    /// The last sequence that both branches have.
+    #[prost(uint64, tag = "6")]
+    pub common_sequence: u64,
+    /// The chain there, 32 bytes.
+    #[prost(bytes = "vec", tag = "7")]
+    pub common_chain: ::prost::alloc::vec::Vec<u8>,
+    /// The chain of the branch that stays, one place further.
+    #[prost(bytes = "vec", tag = "8")]
+    pub stays_chain: ::prost::alloc::vec::Vec<u8>,
+}
+/// Nested message and enum types in `Branch`.
+pub mod branch {
+    /// Predecessor is the end of the log before.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Predecessor {
+        #[prost(fixed64, tag = "1")]
+        pub epoch: u64,
+        #[prost(uint64, tag = "2")]
+        pub sequence: u64,
+        #[prost(bytes = "vec", tag = "3")]
+        pub chain: ::prost::alloc::vec::Vec<u8>,
+    }
+}
 /// RecordKind says how the payload is read. A kind that a release does not know is kept and forwarded unread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -352,6 +409,10 @@ pub enum RecordKind {
     Member = 6,
     /// What a realm wants from now on; the payload is a RealmChange.
     Realm = 7,
+    /// Which release the site of the log runs; the payload is a Release.
+    Release = 8,
+    /// A log of the site forked; the payload is a Branch.
+    Branch = 9,
 }
 impl RecordKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -368,6 +429,8 @@ impl RecordKind {
             Self::Receipt => "RECORD_KIND_RECEIPT",
             Self::Member => "RECORD_KIND_MEMBER",
             Self::Realm => "RECORD_KIND_REALM",
+            Self::Release => "RECORD_KIND_RELEASE",
+            Self::Branch => "RECORD_KIND_BRANCH",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -381,6 +444,8 @@ impl RecordKind {
             "RECORD_KIND_RECEIPT" => Some(Self::Receipt),
             "RECORD_KIND_MEMBER" => Some(Self::Member),
             "RECORD_KIND_REALM" => Some(Self::Realm),
+            "RECORD_KIND_RELEASE" => Some(Self::Release),
+            "RECORD_KIND_BRANCH" => Some(Self::Branch),
             _ => None,
         }
     }

@@ -135,7 +135,17 @@ fn an_enum_that_is_gone_is_found() {
 fn an_rpc_that_is_gone_is_found() {
     let found = breaks_after(|set| service(set, REPLICATION).method.clear());
     let gone = |rpc| format!("rpc bruri.replication.v1.ReplicationService.{rpc} is gone");
-    assert_eq!(found, ["GetChains", "HaveNewer", "Subscribe"].map(gone));
+    let all = [
+        "GetBodies",
+        "GetChains",
+        "GetDigest",
+        "GetFileDigests",
+        "GetRecords",
+        "GetStates",
+        "HaveNewer",
+        "Subscribe",
+    ];
+    assert_eq!(found, all.map(gone));
 }
 
 #[test]

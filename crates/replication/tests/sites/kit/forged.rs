@@ -156,11 +156,47 @@ impl ReplicationService for Liar {
         Err(Status::unimplemented("this peer compares nothing"))
     }
 
+    /// As a release before snapshots.
+    async fn get_states(
+        &self,
+        _: Request<proto::GetStatesRequest>,
+    ) -> Result<Response<proto::GetStatesResponse>, Status> {
+        Err(Status::unimplemented("what is that?"))
+    }
+
+    async fn get_records(
+        &self,
+        _: Request<proto::GetRecordsRequest>,
+    ) -> Result<Response<proto::GetRecordsResponse>, Status> {
+        Err(Status::unimplemented("what is that?"))
+    }
+
     /// As a release before this question.
     async fn have_newer(
         &self,
         _: Request<proto::HaveNewerRequest>,
     ) -> Result<Response<proto::HaveNewerResponse>, Status> {
+        Err(Status::unimplemented("what is that?"))
+    }
+
+    async fn get_digest(
+        &self,
+        _: Request<proto::GetDigestRequest>,
+    ) -> Result<Response<proto::GetDigestResponse>, Status> {
+        Err(Status::unimplemented("what is that?"))
+    }
+
+    async fn get_file_digests(
+        &self,
+        _: Request<proto::GetFileDigestsRequest>,
+    ) -> Result<Response<proto::GetFileDigestsResponse>, Status> {
+        Err(Status::unimplemented("what is that?"))
+    }
+
+    async fn get_bodies(
+        &self,
+        _: Request<proto::GetBodiesRequest>,
+    ) -> Result<Response<proto::GetBodiesResponse>, Status> {
         Err(Status::unimplemented("what is that?"))
     }
 }

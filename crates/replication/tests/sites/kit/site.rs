@@ -8,6 +8,7 @@ use std::{
 
 use bruri_domain::{
     Author, Clock, Cursor, DeploymentKey, FileId, FileName, Phone, RealmId, SiteName,
+    limits::SNAPSHOT_LAG_RECORDS_DEFAULT,
 };
 use bruri_replication::{Doors, PeerState, PeerStatus, Replication, Told, tls::Tls};
 use bruri_store::{
@@ -45,6 +46,8 @@ pub(crate) struct Place {
     certificate: Arc<Certificate>,
     database: Arc<Database>,
     key: DeploymentKey,
+    /// So many records behind, it takes a snapshot.
+    pub(crate) snapshot_beyond: u64,
 }
 
 /// One `brurid`.
@@ -54,7 +57,7 @@ pub(crate) struct Site {
     pub(crate) pool: PgPool,
     commits: Commits,
     lookup: Lookup,
-    replication: Replication,
+    pub(crate) replication: Replication,
     stop: CancellationToken,
     tasks: TaskTracker,
     /// Stops it when a test ends early.
@@ -84,6 +87,7 @@ impl Deployment {
             certificate: Arc::new(self.authority.issue(name)),
             database: Arc::new(Database::create().await),
             key,
+            snapshot_beyond: SNAPSHOT_LAG_RECORDS_DEFAULT,
         }
     }
 
@@ -116,6 +120,7 @@ impl Place {
         let peers: Vec<String> = peers.iter().map(ToString::to_string).collect();
         let tls = self.certificate.tls();
         let replication = Replication::new(store.clone(), tls, &peers, "0.1.0").await.unwrap();
+        replication.snapshot_beyond(self.snapshot_beyond);
         let listener = match self.listener.take() {
             Some(listener) => listener,
             None => TcpListener::bind(self.address).await.unwrap(),
@@ -149,6 +154,7 @@ impl Site {
             certificate: Arc::clone(&self.place.certificate),
             database: Arc::clone(&self.place.database),
             key: self.place.key.clone(),
+            snapshot_beyond: self.place.snapshot_beyond,
         };
         place.start(peers).await
     }

@@ -8,7 +8,9 @@ mod site;
 mod tables;
 
 pub(crate) use origin::{Origin, version_of};
-pub(crate) use replicate::{next_batch, pull, pull_log, pull_own};
+pub(crate) use replicate::{
+    batch_of, next_batch, next_fill, pull, pull_control, pull_log, pull_own,
+};
 pub(crate) use retention::{NOTHING, prune_all, pruning};
 pub(crate) use site::{FIRST_MICROS, Hand, Site, key, mark_of, phone};
 pub(crate) use tables::{Waiting, dump, found_in, number, until, verify_logs};

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bruri_domain::{Cursor, LogId, Sha256};
+use bruri_domain::{Cursor, LogId, LogKind, Sha256};
 use bruri_store::{ApplyError, Incoming, IncomingBatch, Page, Store};
 use bruri_wire::control::decode_control;
 use bruri_wire::record::{RawRecord, decode_envelope, decode_version};
@@ -16,6 +16,13 @@ pub(crate) async fn pull(from: &Store, to: &Store) -> usize {
 /// Brings `to` what `from` has of one log.
 pub(crate) async fn pull_log(from: &Store, to: &Store, log: &LogId) -> usize {
     pull_some(from, to, |theirs| theirs.log.id == *log).await
+}
+
+/// Brings `to` what `from` has of control logs.
+pub(crate) async fn pull_control(from: &Store, to: &Store) -> usize {
+    let is_wanted =
+        |theirs: &Cursor| theirs.log.id.site != *to.site() && theirs.log.kind == LogKind::Control;
+    pull_some(from, to, is_wanted).await
 }
 
 /// Brings `to` what `from` has of the logs that `to` has closed.
@@ -50,6 +57,13 @@ pub(crate) async fn next_batch(from: &Store, to: &Store, log: &LogId) -> Option<
     let cursor = ours.unwrap_or_else(|| Cursor::at_beginning(theirs.log));
     let page = from.records_after(log, cursor.sequence).await.unwrap();
     (!page.records.is_empty()).then(|| batch(cursor, page))
+}
+
+/// What fills the first gap in the history of `to`, as far as one page goes; none where nothing is missing.
+pub(crate) async fn next_fill(from: &Store, to: &Store) -> Option<IncomingBatch> {
+    let gap = to.snapshot().await.unwrap().gaps.into_iter().next()?;
+    let page = from.records_after(&gap.filled.log.id, gap.filled.sequence).await.unwrap();
+    Some(batch(gap.filled, page))
 }
 
 fn batch(from: Cursor, page: Page) -> IncomingBatch {
