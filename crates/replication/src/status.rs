@@ -27,7 +27,7 @@ pub enum PeerState {
     /// Being dialled, or waiting to dial again.
     #[default]
     Connecting,
-    /// Behind; records are arriving.
+    /// Behind, with records arriving; or it has not told yet what it has.
     CatchingUp,
     /// Level; records arrive as they are written.
     Live,

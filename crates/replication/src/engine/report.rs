@@ -27,7 +27,9 @@ impl Engine {
         let session = link.session().filter(|session| session.live.greeted);
         status.state = match (session, &link.error, &barred) {
             (Some(_), _, Some(_)) => PeerState::Refused,
-            (Some(session), ..) if session.is_behind() => PeerState::CatchingUp,
+            (Some(session), ..) if session.is_behind() || !session.has_told() => {
+                PeerState::CatchingUp
+            }
             (Some(_), ..) => PeerState::Live,
             (None, Some(error), _) if error.needs_a_person => PeerState::Refused,
             (None, ..) => PeerState::Connecting,

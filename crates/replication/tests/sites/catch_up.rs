@@ -1,7 +1,7 @@
 //! A log that is far behind has a stream of its own.
 
 use crate::kit::{
-    Deployment, Forged, Mode, Proxy, Raw, Script,
+    Deployment, Forged, Mode, Proxy, Raw, Script, Then,
     equal::assert_equal,
     eventually,
     raw::hello,
@@ -39,6 +39,18 @@ async fn a_site_far_behind_catches_up_then_goes_live_while_the_other_writes_on()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_has_not_told_what_it_has_is_not_live() {
+    let deployment = Deployment::new();
+    let (hello, then) = (hello("quiet", &deployment.key), Then::Silence);
+    let script = Script { hello, vector: Vec::new(), batches: Vec::new(), then };
+    let quiet = Forged::start(deployment.tls("quiet"), script).await;
+    let site = deployment.place("london").await.start(&[quiet.address]).await;
+    let greeted = async || !site.peer(quiet.address).release.is_empty();
+    eventually("its Hello", greeted).await;
+    assert_eq!(site.peer(quiet.address).state, PeerState::CatchingUp);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_is_level_goes_on_while_another_catches_up() {
     let deployment = Deployment::new();
     // The files' log stops half-way; were they on one stream, or one behind the other, the control log
@@ -52,7 +64,7 @@ async fn a_log_that_is_level_goes_on_while_another_catches_up() {
         hello: hello("halting", &deployment.key),
         vector: vec![files_end, control_end.clone()],
         batches,
-        breaks_off: false,
+        then: Then::Beats,
     };
     let forged = Forged::start(deployment.tls("halting"), script).await;
     let site = deployment.place("london").await.start(&[forged.address]).await;
@@ -82,7 +94,7 @@ async fn control_logs_are_sent_before_the_others() {
     let ((mut batches, files_end), (others, control_end)) = (pages(&files, 3), pages(&control, 3));
     batches.extend(others);
     let (hello_of_third, vector) = (hello("third", &deployment.key), vec![files_end, control_end]);
-    let script = Script { hello: hello_of_third, vector, batches, breaks_off: false };
+    let script = Script { hello: hello_of_third, vector, batches, then: Then::Beats };
     let third = Forged::start(deployment.tls("third"), script).await;
     let site = deployment.place("london").await.start(&[third.address]).await;
     site.until(third.address, PeerState::Live).await;

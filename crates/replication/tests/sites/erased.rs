@@ -4,7 +4,7 @@ use bruri_domain::{Cursor, LogKind};
 use bruri_wire::record::RawRecord;
 
 use crate::kit::{
-    Deployment, Forged, Script, eventually, logged,
+    Deployment, Forged, Script, Then, eventually, logged,
     raw::hello,
     records::{backup, batch, log},
     site::{file, file_id},
@@ -21,7 +21,7 @@ async fn a_log_that_shows_an_erasure_which_has_not_come_waits_for_it_and_goes_on
     let erased = RawRecord { payload: None, ..whole };
     let (bare, end) = batch(&log(NAME, LogKind::Files), &[erased], &[]);
     let (hello, vector) = (hello(NAME, &key), vec![end.clone()]);
-    let script = Script { hello, vector, batches: vec![bare], breaks_off: false };
+    let script = Script { hello, vector, batches: vec![bare], then: Then::Beats };
     let early = Forged::start(deployment.tls(NAME), script).await;
     let site = deployment.place("site").await.start(&[early.address]).await;
     let why = "the payload is missing, and no erasure is known here that took it";

@@ -8,7 +8,7 @@ use bruri_wire::proto::replication::v1 as proto;
 use tokio::time::sleep;
 
 use crate::kit::{
-    Deployment, Forged, Raw, Script, Site,
+    Deployment, Forged, Raw, Script, Site, Then,
     equal::{level, rows},
     eventually, logged,
     raw::{hello, hello_bytes},
@@ -79,7 +79,7 @@ fn lying(name: &str, key: &DeploymentKey, lie: Lie) -> (Script, Cursor) {
         hello: hello(name, key),
         vector: vec![claim, control_end.clone()],
         batches: vec![lie(&files, key), lie(&files, key), truth],
-        breaks_off: false,
+        then: Then::Beats,
     };
     (script, control_end)
 }
@@ -253,7 +253,7 @@ async fn a_peer_that_breaks_off_at_once_is_dialled_less_and_less_often() {
     let name = "breaker";
     let deployment = Deployment::new();
     let (mut script, _) = lying(name, &deployment.key, |from, _| batch(from, &[], &[]).0);
-    script.breaks_off = true;
+    script.then = Then::BreaksOff;
     let scene = Scene::set(deployment, name, script).await;
     eventually("a first try", async || scene.forged.streams() > 0).await;
     sleep(Duration::from_secs(4)).await;
@@ -279,7 +279,7 @@ async fn records_of_unknown_kinds_are_kept_and_forwarded_byte_for_byte() {
         hello: hello(name, &deployment.key),
         vector: vec![end.clone()],
         batches: vec![sent.clone()],
-        breaks_off: false,
+        then: Then::Beats,
     };
     let scene = Scene::set(deployment, name, script).await;
     scene.site.until_served(&file(5), Some(b"Name=known\r\n")).await;

@@ -6,7 +6,7 @@ use bruri_domain::LogKind;
 use bruri_store::Snapshot;
 
 use crate::kit::{
-    Deployment, Forged, Mode, Proxy, Script, Site,
+    Deployment, Forged, Mode, Proxy, Script, Site, Then,
     equal::assert_equal,
     eventually,
     raw::hello,
@@ -128,7 +128,7 @@ async fn from_a_release_without_snapshots_the_logs_are_taken_as_ever() {
         hello: hello("older", &deployment.key),
         vector: vec![end.clone()],
         batches: vec![page],
-        breaks_off: false,
+        then: Then::Beats,
     };
     let older = Forged::start(deployment.tls("older"), script).await;
     let mut place = deployment.place("london").await;

@@ -290,7 +290,7 @@ pub mod peer {
         Unspecified = 0,
         /// Being dialled, or waiting to dial again.
         Connecting = 1,
-        /// Behind; records are arriving.
+        /// Behind, with records arriving; or the peer has not told yet what it has.
         CatchingUp = 2,
         /// Level with the peer; records arrive as they are written.
         Live = 3,

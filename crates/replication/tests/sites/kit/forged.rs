@@ -40,8 +40,18 @@ pub(crate) struct Script {
     pub(crate) vector: Vec<Cursor>,
     /// Sent when their logs are wanted, as often as that is.
     pub(crate) batches: Vec<proto::Batch>,
-    /// Ends each stream after its Hello.
-    pub(crate) breaks_off: bool,
+    pub(crate) then: Then,
+}
+
+/// What follows its Hello.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub(crate) enum Then {
+    /// Heartbeats, and what is asked for.
+    Beats,
+    /// Nothing, on a stream that stays open.
+    Silence,
+    /// The end of the stream.
+    BreaksOff,
 }
 
 pub(crate) struct Forged {
@@ -212,8 +222,10 @@ impl Speaker {
 
 async fn tell(script: Script, mut asks: Streaming<proto::SubscribeRequest>, out: Speaker) {
     out.say(Event::Hello(script.hello.clone())).await;
-    if script.breaks_off {
-        return;
+    match script.then {
+        Then::Beats => {}
+        Then::Silence => return out.0.closed().await,
+        Then::BreaksOff => return,
     }
     let changed = script.vector.iter().map(Into::into).collect();
     let heartbeat = proto::Heartbeat { changed, ..Default::default() };

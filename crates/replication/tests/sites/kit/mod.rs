@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-pub(crate) use forged::{Forged, Script};
+pub(crate) use forged::{Forged, Script, Then};
 pub(crate) use proxy::{Mode, Proxy};
 pub(crate) use raw::Raw;
 pub(crate) use site::{Deployment, Site};

@@ -2,7 +2,7 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, LazyLock},
     time::{Duration, Instant},
 };
 
@@ -113,7 +113,7 @@ impl Place {
     pub(crate) async fn start(mut self, peers: &[SocketAddr]) -> Site {
         let pool = bruri_store::connect(self.database.options(), CONNECTIONS_MAX).await.unwrap();
         let site = SiteName::parse(&self.name).unwrap();
-        let options = Options { site, key: self.key.clone(), clock: Arc::new(TestClock::new()) };
+        let options = Options { site, key: self.key.clone(), clock: Arc::new(TestClock) };
         let store = Store::open(pool.clone(), options).await.unwrap();
         let (commits, committer) = Committer::new(store.clone());
         let (lookup, reader) = Reader::new(store.clone());
@@ -282,17 +282,12 @@ pub(crate) fn file_id(name: &str) -> FileId {
     FileId { realm: RealmId::parse("default").unwrap(), name: FileName::parse(name).unwrap() }
 }
 
-/// Real time, counted from a fixed day.
-struct TestClock(Instant);
-
-impl TestClock {
-    fn new() -> Self {
-        Self(Instant::now())
-    }
-}
+/// Real time, counted from a fixed day: the same at all sites, and after a restart.
+struct TestClock;
 
 impl Clock for TestClock {
     fn now_micros(&self) -> u64 {
-        1_760_000_000_000_000 + u64::try_from(self.0.elapsed().as_micros()).unwrap()
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        1_760_000_000_000_000 + u64::try_from(START.elapsed().as_micros()).unwrap()
     }
 }
