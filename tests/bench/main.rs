@@ -4,6 +4,7 @@
 //! request that is made once.
 
 mod load;
+mod mesh;
 mod template;
 
 use std::io::{self, Write as _};
@@ -47,6 +48,8 @@ enum Command {
         #[arg(long, default_value_t = 200)]
         rate: u32,
     },
+    /// The same among sites under load, which are started for it, over lines that take their time
+    Mesh(mesh::Mesh),
     /// From the 2xx at one site to the first GET at another that has the backup
     Lag {
         /// Where backups are sent, e.g. 127.0.0.1:8080
@@ -104,6 +107,7 @@ fn run(command: Command) -> anyhow::Result<bool> {
         Command::Get(args) => runtime.block_on(measure(Kind::Get, &args)),
         Command::Fill { load, rounds } => runtime.block_on(fill(&load, rounds)),
         Command::Pace { load, rate } => runtime.block_on(pace(&load, rate)),
+        Command::Mesh(mesh) => runtime.block_on(mesh.run()).map(|()| true),
         Command::Lag { from, to, tries, bytes } => {
             let lags = runtime.block_on(lag::measure(from, to, tries, bytes))?;
             writeln!(io::stdout(), "{}", lag::summary(&lags)).context("print")?;

@@ -10,7 +10,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::address::Address;
 
@@ -18,12 +18,13 @@ use crate::address::Address;
 const CHUNK_BYTES: usize = 16 * 1024;
 /// Chunks on their way; the sender waits for more.
 const CHUNKS_MAX: usize = 64;
+const SECOND: Duration = Duration::from_secs(1);
 
 /// How a link is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum State {
-    /// Bytes arrive after this time.
-    Open(Duration),
+    /// Bytes arrive after this time; so many a second, where that is bounded.
+    Open(Duration, Option<u32>),
     /// Connections stay, nothing arrives.
     Frozen,
     /// Connections break, and new ones as soon as they are made.
@@ -44,7 +45,7 @@ impl Link {
     pub async fn open(far: SocketAddr) -> anyhow::Result<Self> {
         let address = Address::take().peers();
         let listener = TcpListener::bind(address).await.context("open a link")?;
-        let state = watch::Sender::new(State::Open(Duration::ZERO));
+        let state = watch::Sender::new(State::Open(Duration::ZERO, None));
         let mut accepting = JoinSet::new();
         accepting.spawn(accept(listener, far, state.subscribe()));
         Ok(Self { address, state, _accepting: accepting })
@@ -57,7 +58,12 @@ impl Link {
 
     /// From now on bytes take so long.
     pub fn delay(&self, by: Duration) {
-        self.state.send_replace(State::Open(by));
+        self.state.send_replace(State::Open(by, None));
+    }
+
+    /// From now on bytes take so long, and only so many a second come through each way.
+    pub fn narrow(&self, by: Duration, bytes_a_second: u32) {
+        self.state.send_replace(State::Open(by, Some(bytes_a_second)));
     }
 
     /// Breaks all connections, and new ones as soon as they are made.
@@ -72,7 +78,7 @@ impl Link {
 
     /// As it was made; what a frozen connection held back arrives.
     pub fn heal(&self) {
-        self.state.send_replace(State::Open(Duration::ZERO));
+        self.state.send_replace(State::Open(Duration::ZERO, None));
     }
 }
 
@@ -119,14 +125,17 @@ async fn forward(
     let (sender, mut due) = mpsc::channel::<(Instant, Vec<u8>)>(CHUNKS_MAX);
     let read = async move {
         loop {
-            let mut chunk = vec![0; CHUNK_BYTES];
+            let mut chunk = vec![0; chunk_bytes(*state.borrow())];
             let count = from.read(&mut chunk).await?;
             chunk.truncate(count);
-            let delay = wait_for_open(&mut state).await;
+            let (delay, rate) = wait_for_open(&mut state).await;
             let at = Instant::now().checked_add(delay).unwrap_or_else(Instant::now);
+            let bytes = u32::try_from(count).unwrap_or(u32::MAX);
+            let passing = rate.and_then(|rate| SECOND.saturating_mul(bytes).checked_div(rate));
             if count == 0 || sender.send((at, chunk)).await.is_err() {
                 return io::Result::Ok(());
             }
+            sleep(passing.unwrap_or_default()).await;
         }
     };
     let write = async move {
@@ -139,11 +148,17 @@ async fn forward(
     tokio::try_join!(read, write).map(|_| ())
 }
 
-/// Waits while the link is frozen; returns how long bytes take.
-async fn wait_for_open(state: &mut watch::Receiver<State>) -> Duration {
+/// Bytes to read at a time; a narrow link gets them evenly.
+fn chunk_bytes(state: State) -> usize {
+    let State::Open(_, Some(rate)) = state else { return CHUNK_BYTES };
+    usize::try_from(rate / 20).unwrap_or(CHUNK_BYTES).clamp(1, CHUNK_BYTES)
+}
+
+/// Waits while the link is frozen; returns how long bytes take, and how many a second come through.
+async fn wait_for_open(state: &mut watch::Receiver<State>) -> (Duration, Option<u32>) {
     match state.wait_for(|state| *state != State::Frozen).await.as_deref() {
-        Ok(State::Open(delay)) => *delay,
-        _ => Duration::ZERO,
+        Ok(State::Open(delay, rate)) => (*delay, *rate),
+        _ => (Duration::ZERO, None),
     }
 }
 
@@ -197,6 +212,17 @@ mod tests {
                 break;
             }
         }
+    }
+
+    #[tokio::test]
+    async fn a_narrow_link_lets_so_many_bytes_through_a_second() {
+        let (link, _far, mut near, mut end) = ends().await;
+        link.narrow(Duration::ZERO, 100_000);
+        let began = Instant::now();
+        near.write_all(&vec![0; 40_000]).await.unwrap();
+        end.read_exact(&mut vec![0; 40_000]).await.unwrap();
+        // The last chunk, of at most 16 KiB, has arrived before its time has passed.
+        assert!(began.elapsed() >= Duration::from_millis(230), "{:?}", began.elapsed());
     }
 
     #[tokio::test]

@@ -167,6 +167,15 @@ impl Site {
         status.context("wait for brurid")
     }
 
+    /// How much memory `brurid` itself holds.
+    pub fn resident_bytes(&self) -> anyhow::Result<u64> {
+        let id = self.child.as_ref().and_then(Child::id).context("the site does not run")?;
+        let status = fs::read_to_string(format!("/proc/{id}/status")).context("read its status")?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        Ok(kib.context("its status tells no memory")?.saturating_mul(1024))
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, what: Signal) -> anyhow::Result<()> {
         let id = self.child.as_ref().and_then(Child::id).context("the site does not run")?;

@@ -227,8 +227,12 @@ pub const PEER_AHEAD_MILLIS: u64 = 300;
 pub const DIRECT_GOOD_SECONDS: u64 = 10;
 /// Milliseconds between two looks at what only time changes: silence, and peers ahead of us.
 pub const WATCH_MILLIS: u64 = 100;
-/// Batches of different logs that are applied at a time.
-pub const APPLIES_MAX: usize = 4;
+/// Batches of different logs that are applied at a time, or wait for it.
+pub const APPLIES_MAX: usize = 16;
+/// Transactions that apply them at a time, each as many as wait.
+pub const APPLY_GROUPS_MAX: usize = 2;
+/// Bytes of bodies from which on another transaction applies them.
+pub const APPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Events of peers and answers of the store that wait for the replication engine.
 pub const ENGINE_QUEUE_MAX: usize = 1024;
 /// Records that a site may be behind a peer, over all logs of files, until it takes a snapshot, where its

@@ -28,7 +28,6 @@ use crate::{
     fork::settle,
     serve::Out,
     snapshot,
-    store::perform,
     tls::{self, ConnectError, PeerId, Tls},
 };
 
@@ -162,7 +161,7 @@ struct Stream {
 
 impl Driver {
     async fn run(mut self, stop: CancellationToken) {
-        let mut changes = self.replication.inner.store.changes();
+        let mut changes = self.replication.inner.store.changes_not_applied();
         loop {
             let due = self.replication.engine().due();
             let due = self.replication.inner.began.checked_add(due);
@@ -295,9 +294,9 @@ impl Driver {
     fn perform(&mut self, job: Job) {
         let replication = self.replication.clone();
         self.tasks.spawn(async move {
-            let store = &replication.inner.store;
-            let done = perform(job, store, store.key()).await;
-            replication.inner.inputs.send(Input::Done(done)).await;
+            let inner = &replication.inner;
+            let done = inner.jobs.perform(job, &inner.store).await;
+            inner.inputs.send(Input::Done(done)).await;
         });
     }
 }

@@ -1,9 +1,9 @@
 //! gRPC between sites: supply logs, consume logs.
 //!
-//! [`engine`] decides everything and does nothing; [`store`] is what it needs of a store, `driver` runs it,
-//! `dial` and `serve` are the two sides of a connection, `ask`, `flights` and `answer` what sites ask each other while a
-//! phone waits, `compare` and `repair` find and mend what is damaged, `batch` says what is believed of what a peer sends, and
-//! [`tls`] who a peer is.
+//! [`engine`] decides everything and does nothing; [`store`] is what it needs of a store, `driver` runs it, `jobs` joins what
+//! costs less together, `dial` and `serve` are the two sides of a connection, `ask`, `flights` and `answer` what sites ask
+//! each other while a phone waits, `compare` and `repair` find and mend what is damaged, `batch` says what is believed of
+//! what a peer sends, and [`tls`] who a peer is.
 
 mod answer;
 mod ask;
@@ -14,6 +14,7 @@ mod driver;
 pub mod engine;
 mod flights;
 mod fork;
+mod jobs;
 mod members;
 mod metrics;
 mod repair;
@@ -63,6 +64,7 @@ struct Inner {
     reached: Reached,
     askers: ask::Askers,
     flights: flights::Flights,
+    jobs: jobs::Jobs,
     read_noted: AtomicU64,
     /// One peer at a time has all files here summed up.
     comparing: tokio::sync::Mutex<()>,
@@ -99,6 +101,7 @@ impl Replication {
             reached: Reached::default(),
             askers: ask::Askers::default(),
             flights: flights::Flights::default(),
+            jobs: jobs::Jobs::default(),
             read_noted: AtomicU64::new(0),
             comparing: tokio::sync::Mutex::default(),
         };

@@ -133,12 +133,7 @@ pub async fn perform<S: Store>(job: Job, store: &S, key: &DeploymentKey) -> Done
             Done::Vector { number, result: result.map(|vector| with_open(store, vector)) }
         }
         Job::ReadPage { supply, log, after } => {
-            let result = store.records_after(&log, after).await.map_err(|error| failure(&error));
-            // The counter is ahead of the records.
-            let result = result.and_then(|page| {
-                let text = || format!("log {log} has no record after {after}");
-                if page.chains.is_empty() { Err(damaged(text())) } else { Ok(page) }
-            });
+            let result = read_page(store, &log, after).await;
             Done::Page { supply, log, after, result }
         }
         Job::ReadChain { supply, wanted } => {
@@ -175,6 +170,21 @@ pub async fn perform<S: Store>(job: Job, store: &S, key: &DeploymentKey) -> Done
     }
 }
 
+/// The records after a sequence, of which there is at least one.
+pub(crate) async fn read_page<S: Store>(
+    store: &S,
+    log: &LogId,
+    after: u64,
+) -> Result<Page, Failure> {
+    let page = store.records_after(log, after).await.map_err(|error| failure(&error))?;
+    if page.chains.is_empty() {
+        // The counter is ahead of the records.
+        let text = format!("log {log} has no record after {after}");
+        return Err(Failure { text, damaged: true, below_floor: false });
+    }
+    Ok(page)
+}
+
 /// A vector, and which of its logs the site appends to.
 pub fn with_open<S: Store>(store: &S, vector: Vec<Cursor>) -> (Vec<Cursor>, BTreeSet<LogId>) {
     let ids = vector.iter().map(|cursor| &cursor.log.id);
@@ -194,7 +204,7 @@ async fn apply<S: Store>(
 }
 
 /// A batch of which everything is believed.
-async fn checked<S: Store>(
+pub(crate) async fn checked<S: Store>(
     store: &S,
     from: &Cursor,
     batch: proto::Batch,
@@ -213,7 +223,7 @@ async fn checked<S: Store>(
     Ok(batch)
 }
 
-fn unapplied(error: ApplyError) -> Unapplied {
+pub(crate) fn unapplied(error: ApplyError) -> Unapplied {
     match error {
         ApplyError::CursorMoved(_) => Unapplied::CursorMoved,
         ApplyError::VoidBranch(_) => Unapplied::Invalid(error.to_string()),
@@ -243,10 +253,6 @@ async fn take<S: Store>(
         }
     }
     store.snapshot().await.map_err(|error| Unapplied::Store(failure(&error)))
-}
-
-fn damaged(text: String) -> Failure {
-    Failure { text, damaged: true, below_floor: false }
 }
 
 fn failure(error: &StoreError) -> Failure {

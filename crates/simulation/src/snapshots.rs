@@ -14,7 +14,7 @@ use bruri_store::{
     ApplyError, Copied, CopiedFile, CopiedHead, Gap, IncomingBatch, IncomingStates, Snapshot,
     StoreError,
 };
-use bruri_wire::record::RawRecord;
+use bruri_wire::record::{RawRecord, encode_state};
 use futures_util::FutureExt as _;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
@@ -23,8 +23,9 @@ use crate::{
     world::{What, World},
 };
 
-/// The versions of files that are known, by what makes them unique: what no message says and the laws ask for.
-type Lore = BTreeMap<FileId, BTreeMap<[u8; 16], Dot>>;
+/// The versions that were known of files when their states were these, by what makes them unique: what no message says and
+/// the laws ask for. A portion may never arrive, and another supplier's state is another one.
+type Lore = BTreeMap<(FileId, Vec<u8>), BTreeMap<[u8; 16], Dot>>;
 
 /// How a schedule has snapshots.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -124,15 +125,16 @@ impl Memory {
         let Portion::States { chunk, .. } = chunk else { return Lore::new() };
         let named = |file: &FileId| chunk.files.iter().any(|f| f.name == file.name.as_str());
         let tables = self.lock();
-        let known = tables.versions.iter().filter(|(file, _)| named(file));
-        known.map(|(file, known)| (file.clone(), known.clone())).collect()
+        let states = tables.files.iter().filter(|(file, _)| named(file));
+        let lore = states.filter_map(|(file, state)| {
+            let known = tables.versions.get(file)?.clone();
+            Some(((file.clone(), encode_state(state)), known))
+        });
+        lore.collect()
     }
 
     fn hear_lore(&self, lore: Lore) {
-        let mut tables = self.lock();
-        for (file, known) in lore {
-            tables.snapshot.lore.entry(file).or_default().extend(known);
-        }
+        self.lock().snapshot.lore.extend(lore);
     }
 }
 
@@ -166,7 +168,8 @@ impl Tables {
         for copied in &states.copied.files {
             let state = self.files.entry(copied.file.clone()).or_default();
             *state = state.joined(&copied.state);
-            if let Some(lore) = self.snapshot.lore.remove(&copied.file) {
+            let told = (copied.file.clone(), encode_state(&copied.state));
+            if let Some(lore) = self.snapshot.lore.remove(&told) {
                 self.versions.entry(copied.file.clone()).or_default().extend(lore);
             }
             for (head, known) in copied.heads.iter().zip(copied.state.heads()) {

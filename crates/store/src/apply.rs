@@ -19,7 +19,7 @@ use crate::{
     logs::{self, MovedCursor},
     metrics,
     noticed::Noticed,
-    records::{self, NumberedRecord, VersionColumns, Writing},
+    records::{self, NumberedRecord, Run, VersionColumns, Writing},
     unread::{self, Unread},
     wanted,
 };
@@ -75,8 +75,20 @@ pub enum ApplyError {
 type Bodies = BTreeMap<Sha256, Packed>;
 
 /// Before any row is locked.
-pub(crate) fn pack_all(batch: &IncomingBatch) -> Result<Bodies, StoreError> {
-    batch.bodies.iter().map(|(hash, content)| Ok((*hash, pack(content)?))).collect()
+pub(crate) fn pack_all<'a>(
+    batches: impl IntoIterator<Item = &'a IncomingBatch>,
+) -> Result<Bodies, StoreError> {
+    let bodies = batches.into_iter().flat_map(|batch| &batch.bodies);
+    bodies.map(|(hash, content)| Ok((*hash, pack(content)?))).collect()
+}
+
+/// A batch whose cursor was moved.
+struct Part<'a> {
+    batch: &'a IncomingBatch,
+    /// The row of its log.
+    log: i32,
+    /// Those that are to be written.
+    records: Vec<NumberedRecord>,
 }
 
 impl Store {
@@ -86,10 +98,27 @@ impl Store {
     /// [`ApplyError::CursorMoved`] where the cursor is not at `batch.from`, [`ApplyError::VoidBranch`] for the branch of a
     /// log that was set back.
     pub async fn apply(&self, batch: &IncomingBatch) -> Result<(), ApplyError> {
-        let bodies = pack_all(batch)?;
+        self.apply_together(std::slice::from_ref(batch)).await
+    }
+
+    /// Applies batches, each of another log, in one transaction where that is possible: it costs little more than one
+    /// batch does. Each is applied whole or not at all; one that is not costs no other. Tells what became of each.
+    pub async fn apply_all(&self, batches: &[IncomingBatch]) -> Vec<Result<(), ApplyError>> {
+        if batches.len() > 1 && self.apply_together(batches).await.is_ok() {
+            return batches.iter().map(|_| Ok(())).collect();
+        }
+        let mut results = Vec::with_capacity(batches.len());
+        for batch in batches {
+            results.push(self.apply(batch).await);
+        }
+        results
+    }
+
+    async fn apply_together(&self, batches: &[IncomingBatch]) -> Result<(), ApplyError> {
+        let bodies = pack_all(batches)?;
         let mut tries = 1_u32;
         loop {
-            match self.try_apply(batch, &bodies).await {
+            match self.try_apply(batches, &bodies).await {
                 Err(ApplyError::Store(error))
                     if error.is_transient() && tries < COMMIT_TRIES_MAX =>
                 {
@@ -100,45 +129,40 @@ impl Store {
         }
     }
 
-    async fn try_apply(&self, batch: &IncomingBatch, packed: &Bodies) -> Result<(), ApplyError> {
+    async fn try_apply(
+        &self,
+        batches: &[IncomingBatch],
+        packed: &Bodies,
+    ) -> Result<(), ApplyError> {
         let mut transaction = self.pool().begin().await.map_err(StoreError::from)?;
-        let names: Vec<FileId> = files_of(batch).into_iter().collect();
-        if batch.records.iter().any(Incoming::is_erasure) {
+        let names: BTreeSet<FileId> = batches.iter().flat_map(files_of).collect();
+        let names: Vec<FileId> = names.into_iter().collect();
+        if batches.iter().flat_map(|batch| &batch.records).any(Incoming::is_erasure) {
             erasures::begin(&mut transaction).await?;
         }
         let locking = Locking::of(self.key(), &names, &names);
         let mut locked = files::lock(&mut transaction, &locking).await?;
-        let here = wanted::keep_present(&mut transaction, &batch.absent).await?;
-        let absent: BTreeSet<Sha256> = batch.absent.difference(&here).copied().collect();
         let mut noticed = Noticed::default();
-        let records = merge(batch, &absent, &mut locked, &mut noticed);
-        let moved = logs::move_cursor(&mut transaction, &batch.from, &batch.to).await?;
-        let id = &batch.from.log.id;
-        let MovedCursor { row: log, stays, heads } =
-            moved.ok_or_else(|| ApplyError::CursorMoved(id.clone()))?;
-        let places = || records.iter().map(|record| (record.sequence, record.chain));
-        if stays.is_some_and(|stays| is_void(places(), stays)) {
-            return Err(ApplyError::VoidBranch(id.clone()));
-        }
+        let parts = merge_all(&mut transaction, batches, &mut locked, &mut noticed).await?;
         // What came of them was erased before it came.
         files::remove(&mut transaction, &locked.blank()).await?;
         let states = undamaged(locked.states);
-        let records = if batch.from.sequence < heads {
-            records::without_present(&mut transaction, log, records).await?
-        } else {
-            records
-        };
-        let bodies = still_named(packed, &records);
-        let writing = Writing { log, records: &records, bodies: &bodies, states: &states };
-        records::write_to(&mut transaction, &writing, batch.to.chain).await?;
+        let bodies = still_named(packed, parts.iter().flat_map(|part| &part.records));
+        let runs = parts.iter().map(|p| Run::up_to(p.log, &p.records, p.batch.to.chain));
+        let runs: Vec<Run<'_>> = runs.collect();
+        let writing = Writing { runs: &runs, bodies: &bodies, states: &states };
+        records::write(&mut transaction, &writing).await?;
         noticed.write(&mut transaction, self.inner.clock.now_micros()).await?;
-        let is_lacking = wanted::want(&mut transaction, log, &records, &states).await?;
-        note_unread(&mut transaction, log, (batch.from.sequence, &batch.records)).await?;
-        let effects = self.apply_control(&mut transaction, log, batch).await?;
+        let (mut is_lacking, mut effects) = (false, Effects::default());
+        for Part { batch, log, records } in &parts {
+            is_lacking |= wanted::want(&mut transaction, *log, records, &states).await?;
+            note_unread(&mut transaction, *log, (batch.from.sequence, &batch.records)).await?;
+            self.apply_control(&mut transaction, (*log, batch), &mut effects).await?;
+        }
         transaction.commit().await.map_err(StoreError::from)?;
         self.take_effect(effects);
         metrics::conflicts_opened(noticed.opened());
-        self.inner.wakeups.wake();
+        self.inner.wakeups.wake_applied();
         if is_lacking {
             self.inner.lacking.notify_one();
         }
@@ -149,19 +173,18 @@ impl Store {
     async fn apply_control(
         &self,
         transaction: &mut PgConnection,
-        log: i32,
-        batch: &IncomingBatch,
-    ) -> Result<Effects, StoreError> {
+        (log, batch): (i32, &IncomingBatch),
+        effects: &mut Effects,
+    ) -> Result<(), StoreError> {
         let mut dot = Dot { log: batch.from.log.id.clone(), sequence: batch.from.sequence };
-        let mut effects = Effects::default();
         for incoming in &batch.records {
             dot.sequence = dot.sequence.saturating_add(1);
             if let Some(control) = &incoming.control {
                 let at = Applying { store: self, place: Place { log, dot: &dot } };
-                at.apply(&mut *transaction, (&incoming.envelope, control), &mut effects).await?;
+                at.apply(&mut *transaction, (&incoming.envelope, control), effects).await?;
             }
         }
-        Ok(effects)
+        Ok(())
     }
 }
 
@@ -181,6 +204,37 @@ pub(crate) async fn note_unread(
 pub(crate) fn files_of(batch: &IncomingBatch) -> BTreeSet<FileId> {
     let versions = batch.records.iter().filter_map(|record| record.version.as_ref());
     versions.map(|version| version.file.clone()).collect()
+}
+
+/// Moves the cursors and merges each batch, in their order, into the states of the files.
+async fn merge_all<'a>(
+    transaction: &mut PgConnection,
+    batches: &'a [IncomingBatch],
+    locked: &mut Locked,
+    noticed: &mut Noticed,
+) -> Result<Vec<Part<'a>>, ApplyError> {
+    let absent: BTreeSet<Sha256> =
+        batches.iter().flat_map(|batch| &batch.absent).copied().collect();
+    let here = wanted::keep_present(&mut *transaction, &absent).await?;
+    let cursors: Vec<_> = batches.iter().map(|batch| (&batch.from, &batch.to)).collect();
+    let moved = logs::move_cursors(&mut *transaction, &cursors).await?;
+    let mut parts = Vec::with_capacity(batches.len());
+    for (batch, moved) in batches.iter().zip(moved) {
+        let id = &batch.from.log.id;
+        let MovedCursor { row: log, stays, heads } =
+            moved.ok_or_else(|| ApplyError::CursorMoved(id.clone()))?;
+        let absent: BTreeSet<Sha256> = batch.absent.difference(&here).copied().collect();
+        let mut records = merge(batch, &absent, locked, noticed);
+        let places = || records.iter().map(|record| (record.sequence, record.chain));
+        if stays.is_some_and(|stays| is_void(places(), stays)) {
+            return Err(ApplyError::VoidBranch(id.clone()));
+        }
+        if batch.from.sequence < heads {
+            records = records::without_present(&mut *transaction, log, records).await?;
+        }
+        parts.push(Part { batch, log, records });
+    }
+    Ok(parts)
 }
 
 /// Merges each version into its file's state, in the order of the log. A damaged state stays as it is,
@@ -227,8 +281,11 @@ fn undamaged(states: States) -> Vec<(FileId, FileState)> {
 }
 
 /// The bodies that are still named: what was erased leaves no body behind.
-pub(crate) fn still_named(packed: &Bodies, records: &[NumberedRecord]) -> Bodies {
-    let named = records.iter().filter_map(|record| record.version.as_ref()?.body);
+pub(crate) fn still_named<'a>(
+    packed: &Bodies,
+    records: impl IntoIterator<Item = &'a NumberedRecord>,
+) -> Bodies {
+    let named = records.into_iter().filter_map(|record| record.version.as_ref()?.body);
     let found = named.filter_map(|body| packed.get_key_value(&body.sha256));
     found.map(|(hash, body)| (*hash, body.clone())).collect()
 }

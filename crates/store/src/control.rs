@@ -16,7 +16,7 @@ use crate::{
     erasures, members,
     numbers::Given,
     realms,
-    records::{self, NumberedRecord, Writing},
+    records::{self, NumberedRecord, Run, Writing},
     releases, void,
 };
 
@@ -139,7 +139,8 @@ impl Store {
             records.push(NumberedRecord { sequence, chain, raw, version: None });
         }
         let bodies = BTreeMap::new();
-        let writing = Writing { log, records: &records, bodies: &bodies, states: &[] };
+        let runs = [Run::at_end(log, &records)];
+        let writing = Writing { runs: &runs, bodies: &bodies, states: &[] };
         records::write(&mut *transaction, &writing).await?;
         for (record, dot) in records.iter().zip(&dots) {
             let at = Applying { store: self, place: Place { log, dot } };

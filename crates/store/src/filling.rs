@@ -14,7 +14,7 @@ use crate::{
     bodies::Packed,
     columns::{self, Row, signed},
     files::{self, Locked, Locking},
-    records::{self, NumberedRecord, Writing},
+    records::{self, NumberedRecord, Run, Writing},
     wanted,
 };
 
@@ -41,7 +41,7 @@ impl Store {
     /// [`ApplyError::CursorMoved`] where the gap does not begin at `batch.from`, [`ApplyError::VoidBranch`] where the
     /// records do not lead to its end.
     pub async fn fill(&self, batch: &IncomingBatch) -> Result<(), ApplyError> {
-        let bodies = pack_all(batch)?;
+        let bodies = pack_all([batch])?;
         let mut tries = 1_u32;
         loop {
             match self.try_fill(batch, &bodies).await {
@@ -80,8 +80,9 @@ impl Store {
         let count = records.len();
         let records = records::without_present(&mut transaction, filling.row, records).await?;
         let bodies = still_named(packed, &records);
-        let writing = Writing { log: filling.row, records: &records, bodies: &bodies, states: &[] };
-        records::fill(&mut transaction, &writing).await?;
+        let runs = [Run::before_end(filling.row, &records)];
+        let writing = Writing { runs: &runs, bodies: &bodies, states: &[] };
+        records::write(&mut transaction, &writing).await?;
         let filled = (batch.from.sequence, batch.records.get(..count).unwrap_or_default());
         note_unread(&mut transaction, filling.row, filled).await?;
         advance(&mut transaction, &filling, end).await?;

@@ -23,7 +23,7 @@ use crate::{
     filling,
     numbers::Given,
     rebuild,
-    records::{self, NumberedRecord, VersionColumns, Writing},
+    records::{self, NumberedRecord, Run, VersionColumns, Writing},
     remembered,
     unread::{self, Unread},
 };
@@ -165,7 +165,8 @@ impl Store {
                 again.push(NumberedRecord { sequence, chain, raw, version });
             }
             let (log, bodies) = (numbers.log.row, BTreeMap::new());
-            let writing = Writing { log, records: &again, bodies: &bodies, states: &[] };
+            let runs = [Run::at_end(log, &again)];
+            let writing = Writing { runs: &runs, bodies: &bodies, states: &[] };
             records::write(&mut *transaction, &writing).await?;
             note_unread(transaction, log, &again).await?;
             for record in &again {

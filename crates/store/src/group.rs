@@ -18,7 +18,7 @@ use crate::{
     metrics,
     noticed::Noticed,
     numbers::{Given, Numbers},
-    records::{self, NumberedRecord, VersionColumns, Writing},
+    records::{self, NumberedRecord, Run, VersionColumns, Writing},
     remembered::Known,
     unwritten::Mark,
     wanted,
@@ -224,12 +224,8 @@ impl Store {
         }
         let numbered = Numbered::give(&numbers, steps);
         let bodies = bodies_of(group, &numbered.records);
-        let writing = Writing {
-            log: numbers.log.row,
-            records: &numbered.records,
-            bodies: &bodies,
-            states: &numbered.states,
-        };
+        let runs = [Run::at_end(numbers.log.row, &numbered.records)];
+        let writing = Writing { runs: &runs, bodies: &bodies, states: &numbered.states };
         records::write(transaction, &writing).await?;
         numbered.noticed.write(transaction, self.inner.clock.now_micros()).await?;
         let given = numbers.given(LogKind::Files, numbered.sequence, numbered.chain);

@@ -1,5 +1,7 @@
 //! Table `log`: counters of this site's logs, cursors of the others', and of its own once they are closed.
 
+use std::collections::BTreeMap;
+
 use bruri_domain::{Chain, Cursor, Log, LogId, Predecessor, SiteName, limits::LOGS_MAX};
 use sqlx::PgConnection;
 
@@ -53,43 +55,56 @@ pub(crate) struct MovedCursor {
     pub(crate) heads: u64,
 }
 
-/// Moves the cursor of a log, never one that this site appends to, from one place to the sequence of the next, making the row if
-/// this is the first; the chain follows with the records. Returns `None` where the cursor was not at `from`:
-/// somebody else moved it.
-pub(crate) async fn move_cursor(
+/// Moves cursors of logs, none that this site appends to, each from one place to the sequence of the next, making the row
+/// of a log if this is the first; the chains follow with the records. Tells of each, in their order; `None` where a
+/// cursor was not where it is moved from: somebody else moved it.
+pub(crate) async fn move_cursors(
     transaction: &mut PgConnection,
-    from: &Cursor,
-    to: &Cursor,
-) -> Result<Option<MovedCursor>, StoreError> {
-    let id = &from.log.id;
-    let moved = sqlx::query!(
-        "update log set sequence = $3
-          where site = $1 and epoch = $2 and sequence = $4 and chain = $5 and not is_open
-      returning id, stays_sequence, stays_chain, heads_sequence",
-        id.site.as_str(),
-        columns::epoch_column(id.epoch),
-        signed(to.sequence),
-        signed(from.sequence),
-        from.chain.0.as_bytes(),
+    cursors: &[(&Cursor, &Cursor)],
+) -> Result<Vec<Option<MovedCursor>>, StoreError> {
+    let ids = || cursors.iter().map(|(from, _)| &from.log.id);
+    let sites: Vec<&str> = ids().map(|id| id.site.as_str()).collect();
+    let epochs: Vec<i64> = ids().map(|id| columns::epoch_column(id.epoch)).collect();
+    let before: Vec<i64> = cursors.iter().map(|(from, _)| signed(from.sequence)).collect();
+    let chains: Vec<&[u8]> = cursors.iter().map(|(from, _)| from.chain.0.as_bytes()).collect();
+    let after: Vec<i64> = cursors.iter().map(|(_, to)| signed(to.sequence)).collect();
+    let rows = sqlx::query!(
+        r#"update log set sequence = moved.after
+             from unnest($1::text[], $2::bigint[], $3::bigint[], $4::bytea[], $5::bigint[])
+                  with ordinality as moved (site, epoch, before, chain, after, place)
+            where log.site = moved.site and log.epoch = moved.epoch
+              and log.sequence = moved.before and log.chain = moved.chain and not is_open
+        returning moved.place as "place!", id, stays_sequence, stays_chain, heads_sequence"#,
+        &sites as _,
+        &epochs,
+        &before,
+        &chains as _,
+        &after,
     )
-    .fetch_optional(&mut *transaction)
+    .fetch_all(&mut *transaction)
     .await?;
-    if let Some(moved) = moved {
-        let row = Row { table: "log", key: id };
-        let stays = match moved.stays_sequence.zip(moved.stays_chain) {
+    let mut moved = BTreeMap::new();
+    for found in rows {
+        let row = Row { table: "log", key: &found.id };
+        let stays = match found.stays_sequence.zip(found.stays_chain) {
             Some((sequence, chain)) => {
                 Some((row.number("stays_sequence", sequence)?, row.chain("stays_chain", &chain)?))
             }
             None => None,
         };
-        let heads = row.number("heads_sequence", moved.heads_sequence)?;
-        return Ok(Some(MovedCursor { row: moved.id, stays, heads }));
+        let heads = row.number("heads_sequence", found.heads_sequence)?;
+        moved.insert(found.place, MovedCursor { row: found.id, stays, heads });
     }
-    if from.sequence > 0 {
-        return Ok(None);
+    let mut all = Vec::with_capacity(cursors.len());
+    for (place, (from, to)) in (1..).zip(cursors) {
+        let mut found = moved.remove(&place);
+        if found.is_none() && from.sequence == 0 {
+            let row = insert_cursor(&mut *transaction, to).await?;
+            found = row.map(|row| MovedCursor { row, stays: None, heads: 0 });
+        }
+        all.push(found);
     }
-    let row = insert_cursor(transaction, to).await?;
-    Ok(row.map(|row| MovedCursor { row, stays: None, heads: 0 }))
+    Ok(all)
 }
 
 /// Makes the row of a log that this site does not append to.

@@ -29,40 +29,40 @@ pub(crate) struct VersionColumns {
     pub(crate) pruned: bool,
 }
 
+/// Records of one log.
+pub(crate) struct Run<'a> {
+    /// The row of the log.
+    log: i32,
+    /// In the order of their numbers.
+    records: &'a [NumberedRecord],
+    /// The chain at the end of the log, where it ends with them.
+    end: Option<Chain>,
+}
+
+impl<'a> Run<'a> {
+    /// At the end of the log; there is at least one record.
+    pub(crate) fn at_end(log: i32, records: &'a [NumberedRecord]) -> Self {
+        Self { log, records, end: records.last().map(|record| record.chain) }
+    }
+
+    /// At the end of the log, though the last record may be here already; the chain is `end` there.
+    pub(crate) fn up_to(log: i32, records: &'a [NumberedRecord], end: Chain) -> Self {
+        Self { log, records, end: Some(end) }
+    }
+
+    /// Before the end of the log, which stays where it is.
+    pub(crate) fn before_end(log: i32, records: &'a [NumberedRecord]) -> Self {
+        Self { log, records, end: None }
+    }
+}
+
 /// What one transaction writes.
 pub(crate) struct Writing<'a> {
-    /// The row of the log.
-    pub(crate) log: i32,
-    /// In the order of their numbers.
-    pub(crate) records: &'a [NumberedRecord],
+    /// Each of another log.
+    pub(crate) runs: &'a [Run<'a>],
     /// Sorted by hash, so that two transactions never wait for each other.
     pub(crate) bodies: &'a BTreeMap<Sha256, Packed>,
     pub(crate) states: &'a [(FileId, FileState)],
-}
-
-/// Writes it at the end of the log; there is at least one record.
-pub(crate) async fn write(
-    transaction: &mut PgConnection,
-    writing: &Writing<'_>,
-) -> Result<(), StoreError> {
-    put(transaction, writing, writing.records.last().map(|record| record.chain)).await
-}
-
-/// Writes it, though the last record may be here already; the log ends there.
-pub(crate) async fn write_to(
-    transaction: &mut PgConnection,
-    writing: &Writing<'_>,
-    end: Chain,
-) -> Result<(), StoreError> {
-    put(transaction, writing, Some(end)).await
-}
-
-/// Writes it before the end of the log, which stays where it is.
-pub(crate) async fn fill(
-    transaction: &mut PgConnection,
-    writing: &Writing<'_>,
-) -> Result<(), StoreError> {
-    put(transaction, writing, None).await
 }
 
 /// Those of these records of a log, in its order, that are not here. One that is here with another chain came with a
@@ -102,13 +102,16 @@ pub(crate) async fn without_present(
     Ok(records)
 }
 
-async fn put(
+/// Writes it all with one statement.
+pub(crate) async fn write(
     transaction: &mut PgConnection,
     writing: &Writing<'_>,
-    end: Option<Chain>,
 ) -> Result<(), StoreError> {
     let bodies = BodyColumns::of(writing.bodies);
-    let records = RecordColumns::of(writing.records);
+    let records = RecordColumns::of(writing.runs);
+    let ended = writing.runs.iter().filter_map(|run| Some((run.log, run.end?)));
+    let (ended, ends): (Vec<i32>, Vec<Chain>) = ended.unzip();
+    let ends: Vec<&[u8]> = ends.iter().map(|chain| chain.0.as_bytes()).collect();
     let states = StateColumns::of(writing.states);
     sqlx::query!(
         "with bodies as (
@@ -119,10 +122,13 @@ async fn put(
              insert into record
                     (log, sequence, chain, envelope, payload, realm, name, stamp_micros, body,
                      pruned)
-             select $4, * from unnest($5::bigint[], $17::bytea[], $6::bytea[], $7::bytea[],
-                                      $8::text[], $9::text[], $10::bigint[], $11::bytea[],
-                                      $19::boolean[])),
-         chain as (update log set chain = $18::bytea where id = $4 and $18::bytea is not null)
+             select * from unnest($4::integer[], $5::bigint[], $17::bytea[], $6::bytea[],
+                                  $7::bytea[], $8::text[], $9::text[], $10::bigint[],
+                                  $11::bytea[], $20::boolean[])),
+         ended as (
+             update log set chain = ended.chain
+               from unnest($18::integer[], $19::bytea[]) as ended (id, chain)
+              where log.id = ended.id)
          update file
             set state = new.state, checksum = new.checksum, served_body = new.served_body,
                 confirmed_micros = case when file.served_body = new.served_body
@@ -133,7 +139,7 @@ async fn put(
         &bodies.hashes as _,
         &bodies.sizes,
         &bodies.contents as _,
-        writing.log,
+        &records.logs,
         &records.sequences,
         &records.envelopes as _,
         &records.payloads as _,
@@ -147,7 +153,8 @@ async fn put(
         &states.checksums as _,
         &states.served as _,
         &records.chains as _,
-        end.as_ref().map(|chain| chain.0.as_bytes()) as _,
+        &ended,
+        &ends as _,
         &records.pruned,
     )
     .execute(transaction)
@@ -177,6 +184,7 @@ impl<'a> BodyColumns<'a> {
 
 #[derive(Default)]
 struct RecordColumns<'a> {
+    logs: Vec<i32>,
     sequences: Vec<i64>,
     chains: Vec<&'a [u8]>,
     envelopes: Vec<&'a [u8]>,
@@ -189,12 +197,14 @@ struct RecordColumns<'a> {
 }
 
 impl<'a> RecordColumns<'a> {
-    fn of(records: &'a [NumberedRecord]) -> Self {
+    fn of(runs: &'a [Run<'a>]) -> Self {
         let mut columns = Self::default();
-        for record in records {
+        let records = runs.iter().flat_map(|run| run.records.iter().map(|r| (run.log, r)));
+        for (log, record) in records {
             let version = record.version.as_ref();
             let pruned = version.is_some_and(|v| v.pruned);
             let body = version.and_then(|v| v.body.as_ref()).filter(|_| !pruned);
+            columns.logs.push(log);
             columns.sequences.push(signed(record.sequence));
             columns.chains.push(record.chain.0.as_bytes());
             columns.envelopes.push(&record.raw.envelope);

@@ -20,7 +20,7 @@ use crate::{
     metrics,
     noticed::Noticed,
     progress,
-    records::{self, NumberedRecord, VersionColumns, Writing},
+    records::{self, NumberedRecord, Run, VersionColumns, Writing},
     wanted,
 };
 
@@ -142,8 +142,8 @@ impl Store {
         let joined: Vec<(FileId, FileState)> =
             locked.states.into_iter().filter_map(|(file, s)| Some((file, s.ok()?))).collect();
         let bodies = named_by(packed, &joined);
-        let writing = Writing { log: 0, records: &[], bodies: &bodies, states: &joined };
-        records::fill(&mut transaction, &writing).await?;
+        let writing = Writing { runs: &[], bodies: &bodies, states: &joined };
+        records::write(&mut transaction, &writing).await?;
         self.write_heads(&mut transaction, heads, &joined).await?;
         noticed.write(&mut transaction, self.inner.clock.now_micros()).await?;
         if states.copied.is_last {
@@ -246,8 +246,9 @@ impl Store {
             records.sort_by_key(|record| record.sequence);
             let records = records::without_present(&mut *transaction, log, records).await?;
             let bodies = BTreeMap::new();
-            let writing = Writing { log, records: &records, bodies: &bodies, states: &[] };
-            records::fill(&mut *transaction, &writing).await?;
+            let runs = [Run::before_end(log, &records)];
+            let writing = Writing { runs: &runs, bodies: &bodies, states: &[] };
+            records::write(&mut *transaction, &writing).await?;
             wanted::want(&mut *transaction, log, &records, states).await?;
             let Some(last) = records.last() else { continue };
             sqlx::query!(

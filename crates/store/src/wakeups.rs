@@ -9,24 +9,38 @@ use crate::{Store, StoreError};
 
 /// Counts the changes that this process made or noticed.
 pub(crate) struct Wakeups {
-    sender: watch::Sender<u64>,
+    /// All of them.
+    all: watch::Sender<u64>,
+    /// Those of which nobody was told where the logs are now.
+    untold: watch::Sender<u64>,
 }
 
 impl Wakeups {
     pub(crate) fn new() -> Self {
-        Self { sender: watch::Sender::new(0) }
+        Self { all: watch::Sender::new(0), untold: watch::Sender::new(0) }
     }
 
     /// Some log has grown.
     pub(crate) fn wake(&self) {
-        self.sender.send_modify(|count| *count = count.wrapping_add(1));
+        self.wake_applied();
+        self.untold.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Some log has grown by what a peer sent, as far as whoever applied it knows.
+    pub(crate) fn wake_applied(&self) {
+        self.all.send_modify(|count| *count = count.wrapping_add(1));
     }
 }
 
 impl Store {
     /// Changes whenever some log may have grown. It only wakes a reader early; reading decides.
     pub fn changes(&self) -> watch::Receiver<u64> {
-        self.inner.wakeups.sender.subscribe()
+        self.inner.wakeups.all.subscribe()
+    }
+
+    /// The same, but for what [`Store::apply`] did: who called it knows where the log is.
+    pub fn changes_not_applied(&self) -> watch::Receiver<u64> {
+        self.inner.wakeups.untold.subscribe()
     }
 
     /// Notices what other `brurid` on the same database commit, by reading the counter rows every

@@ -388,7 +388,7 @@ pub enum Done {
 }
 
 /// Why the store did not do a job.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Failure {
     /// For people.
     pub text: String,

@@ -216,3 +216,63 @@ async fn a_version_that_changes_nothing_that_is_served_leaves_the_confirmation(
     assert_eq!(number(&site.pool, confirmed).await, 0);
     site.close().await;
 }
+
+/// Origins that all know the same files.
+fn three_origins() -> [Origin; 3] {
+    let mut origins = [("tokyo", 7), ("paris", 8), ("lima", 9)].map(|(s, e)| Origin::new(s, e));
+    for (n, origin) in origins.iter_mut().enumerate() {
+        for file in 0..4 {
+            origin.backup(&file_of(file), format!("{n} {}", file % 2).as_bytes(), n as u64);
+        }
+        origin.backup(&file_of(n), b"the same everywhere", 9);
+    }
+    origins
+}
+
+#[sqlx::test(migrator = "bruri_store::MIGRATOR")]
+async fn batches_of_several_logs_are_one_transaction_and_each_is_whole(
+    _: PgPoolOptions,
+    database: PgConnectOptions,
+) {
+    let site = Site::open("london", &database).await;
+    let before = verify_logs(&site.store, &site.pool).await;
+    let mut origins = three_origins();
+    for round in 1..=2 {
+        let batches = origins.each_mut().map(Origin::batch);
+        let results = site.store.apply_all(&batches).await;
+        assert!(results.iter().all(Result::is_ok), "{results:?}");
+        let vector = site.store.vector().await.unwrap();
+        assert!(batches.iter().all(|batch| vector.contains(&batch.to)), "{vector:?}");
+        let transactions = "select count(distinct xmin::text) from record where realm is not null";
+        assert_eq!(number(&site.pool, transactions).await, round);
+        for origin in &mut origins {
+            origin.backup(&file_of(1), b"later", 20);
+        }
+    }
+    assert_eq!(verify_logs(&site.store, &site.pool).await, before + 18);
+    for file in 0..4 {
+        let was_wrong = site.store.rebuild(&file_of(file)).await.unwrap();
+        assert!(!was_wrong, "the state of {file} is not that of its records");
+    }
+    // Each of three wrote file 3 without knowledge of the others.
+    let versions = site.store.versions(&file_of(3), None, 9).await.unwrap();
+    let heads = versions.iter().filter(|entry| entry.standing != Standing::Superseded);
+    assert_eq!(heads.count(), 3);
+    site.close().await;
+}
+
+#[sqlx::test(migrator = "bruri_store::MIGRATOR")]
+async fn of_several_logs_one_whose_cursor_was_moved_costs_no_other(
+    _: PgPoolOptions,
+    database: PgConnectOptions,
+) {
+    let site = Site::open("london", &database).await;
+    let batches = three_origins().each_mut().map(Origin::batch);
+    site.store.apply(&batches[1]).await.unwrap();
+    let results = site.store.apply_all(&batches).await;
+    assert!(matches!(results.as_slice(), [Ok(()), Err(ApplyError::CursorMoved(_)), Ok(())]));
+    let vector = site.store.vector().await.unwrap();
+    assert!(batches.iter().all(|batch| vector.contains(&batch.to)), "{vector:?}");
+    verify_logs(&site.store, &site.pool).await;
+    site.close().await;
+}
