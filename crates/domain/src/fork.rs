@@ -163,6 +163,15 @@ impl Moved {
         Version { context, author, ..version.clone() }
     }
 
+    /// The same of a version of the branch that stays, under a number that both branches have: a context that names
+    /// it may mean the other branch's. What is written again knows the first one, and nobody is asked to choose.
+    #[must_use]
+    pub fn version_that_stays(&self, version: &Version, dot: &Dot) -> Version {
+        let mut again = self.version(version);
+        again.context.add(dot);
+        again
+    }
+
     fn dot(&self, dot: &Dot, dots: Option<&BTreeMap<u64, Dot>>) -> Dot {
         let is_void = dot.log == self.log && dot.sequence > self.common;
         let moved = dots.filter(|_| is_void).and_then(|dots| dots.get(&dot.sequence));

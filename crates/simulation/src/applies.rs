@@ -2,10 +2,11 @@
 
 use bruri_domain::{
     Applied, Chain, Cursor, DeploymentKey, Dot, Head, LogId,
-    fork::is_void,
+    fork::{Moved, is_void},
     mutant::{self, Mutant},
 };
 use bruri_store::{ApplyError, Incoming, IncomingBatch};
+use bruri_wire::record::encode_version;
 
 use crate::memory::Tables;
 
@@ -38,6 +39,48 @@ impl Tables {
         }
         self.want(id, batch);
         Ok(())
+    }
+
+    /// The branch of an own log that stays comes back: what has a number that the other branch had too is written again,
+    /// as [`bruri_store::Store::apply`] does. Returns where the open log is then.
+    pub(crate) fn give_again(
+        &mut self,
+        batch: &IncomingBatch,
+        key: &DeploymentKey,
+    ) -> Option<Cursor> {
+        let id = &batch.from.log.id;
+        let void_end = self.void_ends.get(id).copied()?;
+        let mut given = Vec::new();
+        for sequence in batch.from.sequence + 1..=batch.to.sequence.min(void_end) {
+            let dot = Dot { log: id.clone(), sequence };
+            let row = self.row_mut(&dot).cloned();
+            given.extend(row.and_then(|row| Some((dot, row.version.clone()?, row))));
+        }
+        if given.is_empty() {
+            return None;
+        }
+        let open = self.files_log();
+        let before = self.logs.get(&open)?.cursor.sequence;
+        let mut moved = Moved::beyond(id.clone(), batch.from.sequence);
+        for ((dot, version, _), sequence) in given.iter().zip(before + 1..) {
+            moved.note(version.file.clone(), dot.sequence, Dot { log: open.clone(), sequence });
+        }
+        for (dot, version, row) in given {
+            let version = moved.version_that_stays(&version, &dot);
+            let raw = encode_version(&version, row.generation, key);
+            let rows = self.logs.get_mut(&open)?;
+            rows.push(raw, row.generation, Some(version.clone()));
+            let again = Dot { log: open.clone(), sequence: rows.cursor.sequence };
+            if let Some(last) = rows.records.last_mut() {
+                last.is_pruned = row.is_pruned;
+            }
+            let mut state = self.state(&version.file, key);
+            state.apply(&again, row.generation, &version);
+            self.files.insert(version.file.clone(), state);
+            self.keep(&version, &again, None);
+            self.given_again.insert(version.random);
+        }
+        self.logs.get(&open).map(|rows| rows.cursor.clone())
     }
 
     /// Notes the heads among a batch that came without their bodies.

@@ -112,10 +112,6 @@ impl Memory {
         self.beside().gate_is_open = true;
     }
 
-    pub(crate) fn dies(&self) -> bool {
-        self.beside().dies
-    }
-
     /// The logs that another store of the same site has opened; opened here next.
     pub fn draw_epochs(&self, drawn: Vec<Log>) {
         self.beside().drawn = drawn;
@@ -193,13 +189,14 @@ impl Memory {
         let common = usize::try_from(to.sequence).ok()?;
         let rows = tables.logs.get_mut(&to.log.id)?;
         let void = rows.records.split_off(common.min(rows.records.len()));
-        rows.cursor = to.clone();
+        let void_end = std::mem::replace(&mut rows.cursor, to.clone()).sequence;
         tables.wanted.retain(|dot| dot.log != to.log.id || dot.sequence <= to.sequence);
         tables.set_back.insert(to.log.id.clone(), (parting.sequence(), parting.stays));
         let versions = void.iter().filter_map(|row| row.version.as_ref());
         let (touched, moved): (BTreeSet<FileId>, _) =
             versions.map(|version| (version.file.clone(), version.random)).unzip();
         if is_own {
+            tables.void_ends.insert(to.log.id.clone(), void_end);
             let end = tables.append_again(&void, to, &self.key);
             self.beside().saw(&end);
         }

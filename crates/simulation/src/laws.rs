@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use bruri_domain::{FileId, LogId, PhoneKey};
+use bruri_domain::{Dot, FileId, LogId, PhoneKey};
 use bruri_wire::record::RawRecord;
 use bytes::Bytes;
 
@@ -349,16 +349,17 @@ impl World {
             .collect();
         let site = &self.sites[members[0]];
         let known = site.memory.known(file);
-        let dots = |randoms: &mut dyn Iterator<Item = &Random>| {
-            randoms.filter_map(|random| known.get(random)).cloned().collect::<BTreeSet<_>>()
-        };
-        let expected = dots(&mut all.difference(&superseded));
-        let moved = dots(&mut self.truth.moved.iter());
+        let expected: Known =
+            all.difference(&superseded).filter(|r| known.contains_key(*r)).copied().collect();
         let state = site.memory.files().remove(file).unwrap_or_default();
-        let heads: BTreeSet<_> = state.heads().iter().map(|head| head.dot.clone()).collect();
+        // By what makes them unique: a version may have been written again.
+        let by_dot: BTreeMap<_, _> = known.iter().map(|(random, dot)| (dot, *random)).collect();
+        let random = |dot: &Dot| site.memory.random(dot).or_else(|| by_dot.get(dot).copied());
+        let heads: Known = state.heads().iter().filter_map(|head| random(&head.dot)).collect();
         self.report.conflicts += u64::from(state.is_conflict());
         // One of a void branch may show as a conflict again; nothing may be hidden.
-        if !heads.is_superset(&expected) || heads.difference(&expected).any(|d| !moved.contains(d))
+        if !heads.is_superset(&expected)
+            || heads.difference(&expected).any(|r| !self.truth.moved.contains(r))
         {
             let how = format!("{file}: the heads are {heads:?}, but nobody knew of {expected:?}");
             return Err(Broken::new(6, how));

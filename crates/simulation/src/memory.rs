@@ -33,6 +33,10 @@ pub struct Tables {
     pub(crate) numbered_by: Option<Identity>,
     /// Logs that forked: where the branch that stays begins, and its chain there.
     pub(crate) set_back: BTreeMap<LogId, (u64, Chain)>,
+    /// The last number of the branch that gave way, of logs of this site's own.
+    pub(crate) void_ends: BTreeMap<LogId, u64>,
+    /// Versions of the branch that stays that were written again, until somebody asks.
+    pub(crate) given_again: BTreeSet<[u8; 16]>,
     pub(crate) logs: BTreeMap<LogId, Rows>,
     pub(crate) bodies: BTreeMap<Sha256, Bytes>,
     pub(crate) files: BTreeMap<FileId, FileState>,
@@ -80,6 +84,8 @@ impl Memory {
             own: own.iter().map(|log| log.id.clone()).collect(),
             numbered_by: None,
             set_back: BTreeMap::new(),
+            void_ends: BTreeMap::new(),
+            given_again: BTreeSet::new(),
             logs: BTreeMap::new(),
             bodies: BTreeMap::new(),
             files: BTreeMap::new(),
@@ -172,6 +178,16 @@ impl Memory {
     /// The versions of a file that are known.
     pub fn known(&self, file: &FileId) -> BTreeMap<[u8; 16], Dot> {
         self.lock().versions.get(file).cloned().unwrap_or_default()
+    }
+
+    /// What makes the version unique that a record carries.
+    pub(crate) fn random(&self, dot: &Dot) -> Option<[u8; 16]> {
+        Some(self.lock().row_mut(dot)?.version.as_ref()?.random)
+    }
+
+    /// Versions of a branch that stays that were written again since this was asked last.
+    pub(crate) fn take_given_again(&self) -> BTreeSet<[u8; 16]> {
+        std::mem::take(&mut self.lock().given_again)
     }
 
     /// All versions that are known.
@@ -328,7 +344,12 @@ impl Store for Memory {
     }
 
     async fn apply(&self, batch: &IncomingBatch) -> Result<(), ApplyError> {
-        self.lock().apply(batch, &self.key, self.dies())
+        let (mut tables, mut beside) = (self.lock(), self.beside());
+        tables.apply(batch, &self.key, beside.dies)?;
+        if let Some(end) = tables.give_again(batch, &self.key) {
+            beside.saw(&end);
+        }
+        Ok(())
     }
 
     async fn states_after(&self, after: Option<&FileId>) -> Result<Copied, StoreError> {

@@ -394,7 +394,10 @@ impl World {
             return self.crash(number, 100_000);
         }
         self.note_effects(number);
-        if self.sites[number].memory.open_logs() != open {
+        let given_again = self.sites[number].memory.take_given_again();
+        let has_given = !given_again.is_empty();
+        self.truth.moved(given_again);
+        if has_given || self.sites[number].memory.open_logs() != open {
             // The store says so whenever it has written.
             self.tell_soon(number, Input::Changed);
         }

@@ -12,6 +12,7 @@ use sqlx::PgConnection;
 
 use crate::{
     Store, StoreError,
+    again::Returned,
     bodies::{Packed, pack},
     control::{Applying, Effects, Place},
     erasures,
@@ -87,6 +88,10 @@ struct Part<'a> {
     batch: &'a IncomingBatch,
     /// The row of its log.
     log: i32,
+    /// Where that was set back: the last place of the branch that gave way.
+    void: u64,
+    /// Bodies that are neither here nor in the batch.
+    absent: BTreeSet<Sha256>,
     /// Those that are to be written.
     records: Vec<NumberedRecord>,
 }
@@ -104,7 +109,10 @@ impl Store {
     /// Applies batches, each of another log, in one transaction where that is possible: it costs little more than one
     /// batch does. Each is applied whole or not at all; one that is not costs no other. Tells what became of each.
     pub async fn apply_all(&self, batches: &[IncomingBatch]) -> Vec<Result<(), ApplyError>> {
-        if batches.len() > 1 && self.apply_together(batches).await.is_ok() {
+        // Of logs of this site records may be written again, for which each takes its numbers.
+        let is_own = |batch: &IncomingBatch| batch.from.log.id.site == *self.site();
+        let can_join = batches.len() > 1 && !batches.iter().any(is_own);
+        if can_join && self.apply_together(batches).await.is_ok() {
             return batches.iter().map(|_| Ok(())).collect();
         }
         let mut results = Vec::with_capacity(batches.len());
@@ -144,25 +152,43 @@ impl Store {
         let mut locked = files::lock(&mut transaction, &locking).await?;
         let mut noticed = Noticed::default();
         let parts = merge_all(&mut transaction, batches, &mut locked, &mut noticed).await?;
+        let mut again = Vec::new();
+        for Part { batch, void, absent, .. } in &parts {
+            let given = Returned { batch, void: *void, absent };
+            again
+                .extend(self.give_again(&mut transaction, given, &mut locked, &mut noticed).await?);
+        }
         // What came of them was erased before it came.
         files::remove(&mut transaction, &locked.blank()).await?;
         let states = undamaged(locked.states);
         let bodies = still_named(packed, parts.iter().flat_map(|part| &part.records));
         let runs = parts.iter().map(|p| Run::up_to(p.log, &p.records, p.batch.to.chain));
+        let runs = runs.chain(again.iter().map(|again| Run::at_end(again.log, &again.records)));
         let runs: Vec<Run<'_>> = runs.collect();
         let writing = Writing { runs: &runs, bodies: &bodies, states: &states };
         records::write(&mut transaction, &writing).await?;
         noticed.write(&mut transaction, self.inner.clock.now_micros()).await?;
         let (mut is_lacking, mut effects) = (false, Effects::default());
-        for Part { batch, log, records } in &parts {
+        for Part { batch, log, records, .. } in &parts {
             is_lacking |= wanted::want(&mut transaction, *log, records, &states).await?;
             note_unread(&mut transaction, *log, (batch.from.sequence, &batch.records)).await?;
             self.apply_control(&mut transaction, (*log, batch), &mut effects).await?;
         }
+        for again in &again {
+            is_lacking |=
+                wanted::want(&mut transaction, again.log, &again.records, &states).await?;
+        }
         transaction.commit().await.map_err(StoreError::from)?;
         self.take_effect(effects);
         metrics::conflicts_opened(noticed.opened());
-        self.inner.wakeups.wake_applied();
+        if again.is_empty() {
+            self.inner.wakeups.wake_applied();
+        } else {
+            self.inner.wakeups.wake();
+        }
+        for again in again {
+            self.numbered(again.given);
+        }
         if is_lacking {
             self.inner.lacking.notify_one();
         }
@@ -221,7 +247,7 @@ async fn merge_all<'a>(
     let mut parts = Vec::with_capacity(batches.len());
     for (batch, moved) in batches.iter().zip(moved) {
         let id = &batch.from.log.id;
-        let MovedCursor { row: log, stays, heads } =
+        let MovedCursor { row: log, stays, heads, void } =
             moved.ok_or_else(|| ApplyError::CursorMoved(id.clone()))?;
         let absent: BTreeSet<Sha256> = batch.absent.difference(&here).copied().collect();
         let mut records = merge(batch, &absent, locked, noticed);
@@ -232,7 +258,7 @@ async fn merge_all<'a>(
         if batch.from.sequence < heads {
             records = records::without_present(&mut *transaction, log, records).await?;
         }
-        parts.push(Part { batch, log, records });
+        parts.push(Part { batch, log, void, absent, records });
     }
     Ok(parts)
 }

@@ -306,13 +306,15 @@ async fn cut(
     unread::forget_after(&mut *transaction, branch.row, branch.to.sequence).await?;
     sqlx::query!(
         "update log
-            set sequence = $2, chain = $3, set_back = true, stays_sequence = $4, stays_chain = $5
+            set sequence = $2, chain = $3, set_back = true, stays_sequence = $4, stays_chain = $5,
+                void_sequence = greatest(void_sequence, $6)
           where id = $1",
         branch.row,
         signed(branch.to.sequence),
         branch.to.chain.0.as_bytes(),
         signed(parting.sequence()),
         parting.stays.0.as_bytes(),
+        signed(branch.end.0),
     )
     .execute(transaction)
     .await?;

@@ -8,6 +8,7 @@
 //! notifications, advisory locks, sequences, temporary tables, triggers, `xmin` or logical slots, so
 //! that any database with the Postgres protocol will do.
 
+mod again;
 pub mod apply;
 mod bodies;
 mod columns;

@@ -53,6 +53,8 @@ pub(crate) struct MovedCursor {
     pub(crate) stays: Option<(u64, Chain)>,
     /// Up to there records may be here already, which came with states.
     pub(crate) heads: u64,
+    /// Where it was set back: the last place of the branch that gave way.
+    pub(crate) void: u64,
 }
 
 /// Moves cursors of logs, none that this site appends to, each from one place to the sequence of the next, making the row
@@ -74,7 +76,8 @@ pub(crate) async fn move_cursors(
                   with ordinality as moved (site, epoch, before, chain, after, place)
             where log.site = moved.site and log.epoch = moved.epoch
               and log.sequence = moved.before and log.chain = moved.chain and not is_open
-        returning moved.place as "place!", id, stays_sequence, stays_chain, heads_sequence"#,
+        returning moved.place as "place!", id, stays_sequence, stays_chain, heads_sequence,
+                  coalesce(void_sequence, 0) as "void_sequence!""#,
         &sites as _,
         &epochs,
         &before,
@@ -93,14 +96,15 @@ pub(crate) async fn move_cursors(
             None => None,
         };
         let heads = row.number("heads_sequence", found.heads_sequence)?;
-        moved.insert(found.place, MovedCursor { row: found.id, stays, heads });
+        let void = row.number("void_sequence", found.void_sequence)?;
+        moved.insert(found.place, MovedCursor { row: found.id, stays, heads, void });
     }
     let mut all = Vec::with_capacity(cursors.len());
     for (place, (from, to)) in (1..).zip(cursors) {
         let mut found = moved.remove(&place);
         if found.is_none() && from.sequence == 0 {
             let row = insert_cursor(&mut *transaction, to).await?;
-            found = row.map(|row| MovedCursor { row, stays: None, heads: 0 });
+            found = row.map(|row| MovedCursor { row, stays: None, heads: 0, void: 0 });
         }
         all.push(found);
     }

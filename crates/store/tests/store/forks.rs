@@ -25,6 +25,17 @@ struct Scene {
 /// London's file 1 is of before; files 2 and 3 are of the branch that Tokyo holds; 4 and 5 of that which
 /// London wrote after the dump was put back, without witness.
 async fn forked(database: &PgConnectOptions) -> Scene {
+    let scene = gone_back(database).await;
+    for text in ["four", "four again", "four at last"] {
+        scene.london.put(&file_of(4), text).await;
+    }
+    scene.london.put(&file_of(5), "five").await;
+    scene.london.remove(&file_of(5)).await;
+    scene
+}
+
+/// Before London has written anything else.
+async fn gone_back(database: &PgConnectOptions) -> Scene {
     let twin = Twin::create(database, 1).await;
     let (london, tokyo) =
         (Site::open("london", database).await, Site::open("tokyo", &twin.options).await);
@@ -36,11 +47,6 @@ async fn forked(database: &PgConnectOptions) -> Scene {
     put_back(&london, &common).await;
     london.close().await;
     let london = Site::open("london", database).await;
-    for text in ["four", "four again", "four at last"] {
-        london.put(&file_of(4), text).await;
-    }
-    london.put(&file_of(5), "five").await;
-    london.remove(&file_of(5)).await;
     Scene { london, tokyo, twin, common }
 }
 
@@ -90,6 +96,40 @@ async fn end(scene: Scene) {
     scene.twin.drop_it().await;
 }
 
+/// Law 6: both branches have a second version, which a context can only call by that number.
+#[sqlx::test(migrator = "bruri_store::MIGRATOR")]
+async fn what_was_written_with_knowledge_of_one_branch_hides_nothing_of_the_other(
+    _: PgPoolOptions,
+    database: PgConnectOptions,
+) {
+    let scene = gone_back(&database).await;
+    let Scene { london, tokyo, common, .. } = &scene;
+    let file = file_of(2);
+    london.put_by(1, &file, "of the branch that gives way").await;
+    let theirs = log_of(tokyo, Some(common)).await;
+    london.store.peer_has(&[theirs]).await.unwrap();
+    // Before it is known where the branches part.
+    london.put_by(1, &file, "knows the one before").await;
+    london.store.set_back(&parting(&scene).await).await.unwrap();
+    pull_own(&tokyo.store, &london.store).await;
+    pull(&london.store, &tokyo.store).await;
+    for site in [london, tokyo] {
+        let (entries, mut heads) = (site.store.files("", None, 9).await.unwrap(), Vec::new());
+        let entry = entries.iter().find(|entry| entry.file == file).unwrap();
+        for head in entry.state.heads() {
+            let dot = head.dot.to_string().parse().unwrap();
+            let (_, content) = site.store.version(&file, Some(&dot)).await.unwrap();
+            heads.push(String::from_utf8(content.unwrap().to_vec()).unwrap());
+        }
+        heads.sort();
+        assert!(heads.contains(&"two".to_owned()), "{heads:?}");
+        assert!(heads.contains(&"knows the one before".to_owned()), "{heads:?}");
+        assert!(!site.store.rebuild(&file).await.unwrap());
+        verify_logs(&site.store, &site.pool).await;
+    }
+    end(scene).await;
+}
+
 /// Law 1.
 #[sqlx::test(migrator = "bruri_store::MIGRATOR")]
 async fn the_origin_gives_way_appends_its_branch_again_and_loses_nothing(
@@ -122,8 +162,8 @@ async fn the_origin_gives_way_appends_its_branch_again_and_loses_nothing(
         assert_eq!((versions(site, &file_of(4)).await, versions(site, &file_of(5)).await), (3, 2));
         let conflicts = site.store.files("", None, 9).await.unwrap();
         assert!(conflicts.iter().all(|entry| entry.state.heads().len() == 1), "{conflicts:?}");
-        // Eight versions, and which branch stays.
-        assert_eq!(verify_logs(&site.store, &site.pool).await, 9);
+        // Eight versions, two of them once more under numbers of their own, and which branch stays.
+        assert_eq!(verify_logs(&site.store, &site.pool).await, 11);
     }
     let vectors = [london.store.vector().await.unwrap(), tokyo.store.vector().await.unwrap()];
     let grown = |vector: &Vec<Cursor>| {
@@ -153,7 +193,7 @@ async fn a_site_that_pulled_the_void_branch_goes_back_and_gets_all_from_the_orig
     for n in 1..6 {
         assert_eq!(paris.get(&file_of(n)).await, scene.london.get(&file_of(n)).await, "{n}");
     }
-    assert_eq!(verify_logs(&paris.store, &paris.pool).await, 9);
+    assert_eq!(verify_logs(&paris.store, &paris.pool).await, 11);
     assert_eq!(versions(&paris, &file_of(4)).await, 3);
     paris.close().await;
     twin.drop_it().await;
@@ -300,7 +340,7 @@ async fn a_site_that_took_the_branch_that_gave_way_from_a_third_one_drops_it_whe
         pull(&from.store, &paris.store).await;
     }
     assert_eq!(log_of(&paris, Some(common)).await, log_of(tokyo, Some(common)).await);
-    for (file, count) in [(2, 1), (3, 1), (4, 3), (5, 2)] {
+    for (file, count) in [(2, 2), (3, 2), (4, 3), (5, 2)] {
         assert_eq!(versions(&paris, &file_of(file)).await, count, "{file}");
     }
     verify_logs(&paris.store, &paris.pool).await;
