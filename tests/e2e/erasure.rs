@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::ensure;
-use bruri_domain::Sha256;
 use bruri_tests::link::Link;
-use bruri_tests::{Bodies, Book, Deployment, Phone, Site, agree, eventually, level, programs};
+use bruri_tests::{
+    Bodies, Book, Deployment, Phone, Site, Traces, agree, eventually, level, programs,
+};
 use serde_json::Value;
 use tokio::process::Command;
 
@@ -17,22 +18,6 @@ const FILES: [&str; 2] = ["299_16xxdata.txt", "299_96xxdata.txt"];
 const OTHER: &str = "300_16xxdata.txt";
 /// How long sites may take to hear of each other again, on a busy machine.
 const HEARD: Duration = Duration::from_secs(30);
-
-/// What would tell of the extension: its name, and its bodies by their hashes and first bytes.
-struct Traces(Vec<String>);
-
-impl Traces {
-    fn of(bodies: &[Vec<u8>]) -> Self {
-        let hashes = bodies.iter().map(|body| Sha256::of(body).to_string());
-        Self(hashes.chain(["299_".to_owned()]).collect())
-    }
-
-    async fn are_gone_from(&self, site: &Site) -> anyhow::Result<()> {
-        let found = site.database().await?.rows_with(&self.0).await?;
-        ensure!(found.is_empty(), "{} still holds {found:?}", site.name());
-        Ok(())
-    }
-}
 
 async fn status_of(site: &Site, method: &str, file: &str, body: Option<&[u8]>) -> u16 {
     Phone::new(site.phones()).send(method, file, body).await.unwrap().status
@@ -76,7 +61,10 @@ impl Scene {
         }
         phone.back_up(OTHER, &kept, &book).await.unwrap();
         level(&deployment.sites).await.unwrap();
-        let (yesterday, traces) = (deployment.folder().join("yesterday"), Traces::of(&erased));
+        let (yesterday, traces) = (
+            deployment.folder().join("yesterday"),
+            Traces::default().and("299_").and_hashes(&erased),
+        );
         deployment.sites[2].stop().await.unwrap();
         copy_all(&deployment.sites[2].cluster(), &yesterday).await;
         deployment.sites[2].start().await.unwrap();

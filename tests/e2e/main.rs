@@ -11,6 +11,7 @@ mod catch_up;
 mod conflicts;
 mod damage;
 mod erasure;
+mod erasure_traces;
 mod five_sites;
 mod fresh;
 mod kills;

@@ -7,7 +7,10 @@ use anyhow::{Context as _, ensure};
 use bruri_domain::limits::FILE_BYTES_MAX;
 use bruri_domain::{Chain, Epoch, Log, LogId, LogKind, Predecessor, Sha256, SiteName};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgRow};
-use sqlx::{AssertSqlSafe, Row as _};
+use sqlx::{AssertSqlSafe, Column as _, Row as _, ValueRef as _};
+
+/// How whatever zstd compressed begins.
+const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// A log: site, epoch, kind.
 pub type LogName = (String, i64, i16);
@@ -123,23 +126,22 @@ impl Database {
             .collect()
     }
 
-    /// Rows of any table that hold one of these texts, as text or among bytes.
-    pub async fn rows_with(&self, texts: &[String]) -> anyhow::Result<Vec<String>> {
+    /// Every value of every table as its bytes, with where it stands; every row also as Postgres prints it, and what
+    /// is compressed also as it was.
+    pub async fn export(&self) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
         let tables = sqlx::query_scalar::<_, String>(
-            "select table_name::text from information_schema.tables
-              where table_schema = 'public'",
+            "select format('%I.%I', table_schema, table_name) from information_schema.tables
+              where table_schema not in ('pg_catalog', 'information_schema')",
         );
-        let mut found = Vec::new();
+        let mut values = Vec::new();
         for table in tables.fetch_all(&self.pool).await.context("list the tables")? {
-            let rows = AssertSqlSafe(format!("select t::text from {table} t"));
-            let rows = sqlx::query_scalar::<_, String>(rows).fetch_all(&self.pool).await;
-            let holds = |row: &String| {
-                texts.iter().any(|text| row.contains(text) || row.contains(&hexadecimal(text)))
-            };
-            let rows = rows.with_context(|| format!("read table {table}"))?;
-            found.extend(rows.into_iter().filter(holds).map(|row| format!("{table} {row}")));
+            let rows = AssertSqlSafe(format!("select t::text as row_as_text, t.* from {table} t"));
+            let rows = sqlx::query(rows).fetch_all(&self.pool).await;
+            for row in rows.with_context(|| format!("read table {table}"))? {
+                export_row(&table, &row, &mut values)?;
+            }
         }
-        Ok(found)
+        Ok(values)
     }
 
     /// Sequences of the open `files` log after this one, in order: what a polling reader sees.
@@ -200,10 +202,21 @@ impl Database {
     }
 }
 
-/// As Postgres prints bytes.
-fn hexadecimal(text: &str) -> String {
-    let halves = text.bytes().flat_map(|byte| [byte >> 4, byte & 15]);
-    halves.filter_map(|half| char::from_digit(half.into(), 16)).collect()
+fn export_row(table: &str, row: &PgRow, values: &mut Vec<(String, Vec<u8>)>) -> anyhow::Result<()> {
+    for column in row.columns() {
+        let value = row.try_get_raw(column.ordinal())?;
+        if value.is_null() {
+            continue;
+        }
+        let place = format!("{table} {}", column.name());
+        let bytes = value.as_bytes().map_err(|error| anyhow::anyhow!("read {place}: {error}"))?;
+        if bytes.starts_with(&ZSTD_MAGIC) {
+            let body = zstd::bulk::decompress(bytes, FILE_BYTES_MAX);
+            values.push((place.clone(), body.with_context(|| format!("decompress {place}"))?));
+        }
+        values.push((place, bytes.to_vec()));
+    }
+    Ok(())
 }
 
 fn log_name(row: &PgRow) -> anyhow::Result<LogName> {

@@ -124,6 +124,11 @@ impl Deployment {
         Self::make(names, false).await
     }
 
+    /// Sites that will reach each other over links that can be cut, and do not run yet.
+    pub async fn make_linked(names: &[&str]) -> anyhow::Result<Self> {
+        Self::make(names, true).await
+    }
+
     async fn make(names: &[&str], linked: bool) -> anyhow::Result<Self> {
         let folder = open_folder()?;
         let pki = Pki::make(&folder.path().join("pki"), "acme").await?;
@@ -148,11 +153,17 @@ impl Deployment {
 
     /// Starts all, and waits until they are ready and level.
     pub async fn start_all(&mut self) -> anyhow::Result<()> {
+        self.start_apart().await?;
+        level(&self.sites).await
+    }
+
+    /// Starts all at once, and waits until they are ready, each by itself.
+    pub async fn start_apart(&mut self) -> anyhow::Result<()> {
         self.sites.iter_mut().try_for_each(Site::spawn)?;
         for site in &mut self.sites {
             site.ready().await?;
         }
-        level(&self.sites).await
+        Ok(())
     }
 }
 

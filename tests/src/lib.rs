@@ -23,6 +23,7 @@ pub mod scatter;
 pub mod seed;
 pub mod site;
 pub mod tls;
+pub mod traces;
 pub mod wait;
 
 pub use agreement::{agree, every_backup_is_there, level};
@@ -34,4 +35,5 @@ pub use phone::{Book, Phone};
 pub use scatter::{Scatter, scatter};
 pub use seed::{number, seed, tell};
 pub use site::{Settings, Site};
+pub use traces::Traces;
 pub use wait::eventually;

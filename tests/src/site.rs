@@ -262,7 +262,8 @@ impl Site {
         self.folder.join("log")
     }
 
-    fn data_dir(&self) -> PathBuf {
+    /// Where it keeps all that it keeps.
+    pub fn data_dir(&self) -> PathBuf {
         self.folder.join("data")
     }
 
