@@ -223,6 +223,8 @@ pub const REFUSED_RECONNECT_MILLIS_MAX: u64 = 30_000;
 pub const PEER_SILENT_MILLIS: u64 = 2000;
 /// Milliseconds that a peer is ahead of us on a log until the log is taken from it.
 pub const PEER_AHEAD_MILLIS: u64 = 300;
+/// Sites through which a log comes, as far as they are counted.
+pub const HOPS_MAX: u8 = 15;
 /// Seconds that the link to a log's origin must have been good until the log is taken from there again.
 pub const DIRECT_GOOD_SECONDS: u64 = 10;
 /// Milliseconds between two looks at what only time changes: silence, and peers ahead of us.

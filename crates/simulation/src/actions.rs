@@ -183,7 +183,7 @@ impl World {
         self.judge_erased(site, &file, &served.known)
     }
 
-    fn put(&mut self, site: usize, user: usize, phone: &PhoneKey) -> Result<(), Broken> {
+    pub(crate) fn put(&mut self, site: usize, user: usize, phone: &PhoneKey) -> Result<(), Broken> {
         let number: u64 = self.rng.random();
         // Now and then what another phone sent already.
         let text = if number.is_multiple_of(10) {

@@ -49,7 +49,7 @@ impl World {
 
     /// An operator retires a site, once in a schedule.
     pub(crate) fn retire(&mut self, at: usize, site: usize) {
-        let hubs = if self.options.hubs { 2 } else { 0 };
+        let hubs = self.options.hubs;
         let is_last = self.sites.len() < 3;
         if self.retired.is_some() || is_last || at == site || site < hubs {
             return;

@@ -174,6 +174,9 @@ impl Truth {
 
 /// A log rides one stream of a connection, never two: it would come twice, without end.
 pub(crate) fn rides_one_stream(connection: &Connection) -> Result<(), Broken> {
+    if connection.wanted.len() < 2 {
+        return Ok(());
+    }
     let mut seen = BTreeSet::new();
     for log in connection.wanted.values().flatten() {
         if !seen.insert(log) {

@@ -2,8 +2,9 @@
 //!
 //! A schedule is drawn from a seed and runs in one thread, event after event: the same seed gives the same run. Read in this
 //! order: [`options`] (what is drawn), [`memory`] (a site's store) with [`commits`], `applies`, `controls` and `retention`, `site`, `epochs`,
-//! `network`, `world` (the event loop), `wires`, `actions` (phones and faults), `erasures` (operators), `asks` (reads that ask other sites),
-//! `restores` (databases that go back in time), [`snapshots`] and `laws` (what must hold).
+//! `network`, `world` (the event loop), `processes`, `wires`, `actions` (phones and faults), `erasures` (operators), `asks` (reads that ask other sites),
+//! `restores` (databases that go back in time), [`snapshots`] and `laws` (what must hold). [`hubs`] is another run: many
+//! offices around a few hubs.
 
 #![expect(
     clippy::arithmetic_side_effects,
@@ -18,6 +19,7 @@ pub mod commits;
 mod controls;
 mod epochs;
 mod erasures;
+pub mod hubs;
 mod laws;
 pub mod memory;
 #[cfg(feature = "mutants")]
@@ -25,6 +27,7 @@ pub mod mutants;
 pub mod names;
 mod network;
 pub mod options;
+mod processes;
 mod report;
 mod restores;
 mod retention;

@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use bruri_simulation::{Broken, Options, Report, run};
+use bruri_simulation::{Broken, Options, Report, hubs, run};
 use clap::Parser;
 
 /// Runs the real replication engine over simulated sites, network, disks and clocks.
@@ -20,6 +20,12 @@ struct Arguments {
     /// The seed of the first; the others follow.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Instead, runs offices around so many hubs, without faults but the loss of a hub.
+    #[arg(long)]
+    hubs: Option<usize>,
+    /// Offices around hubs, with the hubs.
+    #[arg(long, default_value_t = 1000, requires = "hubs")]
+    sites: usize,
     /// Builds each fault into the code in turn and tells where it is caught.
     #[cfg(feature = "mutants")]
     #[arg(long)]
@@ -31,6 +37,9 @@ fn main() -> ExitCode {
     #[cfg(feature = "mutants")]
     if arguments.mutants {
         return catch(&arguments);
+    }
+    if let Some(hubs) = arguments.hubs {
+        return around_hubs(&arguments, hubs);
     }
     let began = Instant::now();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -57,6 +66,25 @@ fn main() -> ExitCode {
             eprintln!(
                 "broken: {broken}\n{options:#?}\nrun it again with --schedules 1 --seed {}",
                 options.seed
+            );
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn around_hubs(arguments: &Arguments, hubs: usize) -> ExitCode {
+    let began = Instant::now();
+    let options = Options::around_hubs(arguments.seed, arguments.sites, hubs);
+    let outcome = hubs::run(&options).and_then(|outcome| {
+        println!("{outcome}, {:.1} s", began.elapsed().as_secs_f64());
+        outcome.judge()
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(broken) => {
+            eprintln!(
+                "broken: {broken}\nrun it again with --hubs {hubs} --sites {} --seed {}",
+                arguments.sites, options.seed
             );
             ExitCode::FAILURE
         }

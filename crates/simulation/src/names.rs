@@ -10,6 +10,11 @@ pub fn site(number: usize) -> SiteName {
     SiteName::parse(&format!("s{number}")).expect("a site's name")
 }
 
+/// The number of a site.
+pub(crate) fn number(site: &SiteName) -> Option<usize> {
+    site.as_str().strip_prefix('s')?.parse().ok()
+}
+
 /// The file of user number so: the first two are of one extension, the third of none.
 pub fn file(number: usize) -> FileId {
     let name = match number {

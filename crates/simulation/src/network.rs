@@ -4,10 +4,17 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bruri_domain::LogId;
 use bruri_replication::engine::io::{Ask, Event, LinkError, LinkId, SubscriptionId, SupplyId};
+use bruri_wire::replication::{request_bytes, response_bytes};
 
 /// How long a message waits for a cut line until its connection is given up, as pings would find.
 pub(crate) const GIVEN_UP_MICROS: u64 = 5_000_000;
 const SLOW_BYTES_A_SECOND: u64 = 8_000;
+/// Of gRPC, a frame of HTTP/2 and a record of TLS.
+const FRAMING_BYTES: u64 = 5 + 9 + 22;
+/// Of a request's headers, about.
+const HEADERS_BYTES: u64 = 200;
+/// A ping of HTTP/2 and its answer, with TLS around each.
+pub(crate) const PING_BYTES: u64 = 2 * (17 + 22);
 
 /// One direction of a line between two sites.
 pub(crate) type Line = (usize, usize);
@@ -94,6 +101,16 @@ pub(crate) fn size(message: &Message) -> u64 {
         Message::Event(_) => 150,
     };
     bytes as u64
+}
+
+/// Bytes of a message on the wire, with gRPC, HTTP/2 and TLS around it but without TCP and IP.
+pub(crate) fn wire_bytes(message: &Message) -> u64 {
+    match message.clone() {
+        Message::Open => HEADERS_BYTES,
+        Message::End(_) => FRAMING_BYTES,
+        Message::Event(event) => FRAMING_BYTES + response_bytes(event) as u64,
+        Message::Ask(ask) => FRAMING_BYTES + request_bytes(ask) as u64,
+    }
 }
 
 /// The lines that do not work, and those that are slow.

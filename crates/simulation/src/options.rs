@@ -30,8 +30,9 @@ pub struct Options {
     pub skew_seconds: Vec<i64>,
     /// The first site runs a later release, which writes records of a kind that the others do not know.
     pub later_release: bool,
-    /// Each site dials only the first two.
-    pub hubs: bool,
+    /// So many sites, the first, are hubs: they dial all who dial them, and every other one dials two of them. None: each
+    /// dials all.
+    pub hubs: usize,
     /// Sites that are far behind take snapshots; never together with databases that go back in time, erasures, retention
     /// and a site that is retired.
     pub snapshots: Option<Snapshots>,
@@ -42,7 +43,7 @@ pub struct Options {
 }
 
 /// Weights among a hundred actions.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Faults {
     /// A line is cut or mended, in one direction or both.
     pub cuts: u32,
@@ -64,6 +65,8 @@ pub struct Faults {
     pub erasures: u32,
 }
 
+/// Hubs that a site dials which is none.
+const HUBS_DIALLED: usize = 2;
 const DECADES: i64 = 1_000_000_000;
 
 impl Options {
@@ -72,7 +75,7 @@ impl Options {
         let mut rng = StdRng::seed_from_u64(seed);
         let sites = rng.random_range(2..=5);
         let mut one_in = |n: u32| rng.random_ratio(1, n);
-        let (later_release, hubs) = (one_in(4), sites > 2 && one_in(3));
+        let (later_release, hubs) = (one_in(4), if sites > 2 && one_in(3) { 2 } else { 0 });
         let mut up_to = |most: u32| rng.random_range(0..=most);
         let faults = Faults {
             cuts: up_to(14),
@@ -118,6 +121,49 @@ impl Options {
             (drawn.retention, drawn.retires) = (None, false);
         }
         drawn
+    }
+}
+
+impl Options {
+    /// Offices around hubs, without phones and faults.
+    #[must_use]
+    pub fn around_hubs(seed: u64, sites: usize, hubs: usize) -> Self {
+        Self {
+            sites,
+            users: sites,
+            phones: sites,
+            millis: 0,
+            delay_millis: 50,
+            faults: Faults::default(),
+            skew_seconds: Vec::new(),
+            later_release: false,
+            hubs,
+            snapshots: None,
+            retention: None,
+            retires: false,
+            ..Self::draw(seed)
+        }
+    }
+
+    /// The hubs that a site dials which is none itself: other ones for each, so that the work is shared.
+    fn hubs_of(&self, site: usize) -> impl Iterator<Item = usize> {
+        let (hubs, first) = (self.hubs, site % self.hubs.max(1));
+        let apart = 1 + (site / hubs.max(1)) % hubs.saturating_sub(1).max(1);
+        (0..HUBS_DIALLED.min(hubs)).map(move |n| (first + n * apart) % hubs)
+    }
+
+    /// Whom a site dials.
+    pub(crate) fn dialled(&self, site: usize) -> Vec<usize> {
+        let others = || (0..self.sites).filter(move |other| *other != site);
+        if self.hubs == 0 {
+            return others().collect();
+        }
+        if site >= self.hubs {
+            return self.hubs_of(site).collect();
+        }
+        others()
+            .filter(|other| *other < self.hubs || self.hubs_of(*other).any(|h| h == site))
+            .collect()
     }
 }
 

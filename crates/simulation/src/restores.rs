@@ -38,7 +38,7 @@ impl World {
             0 => Restored::Promoted,
             1 => Restored::DumpPutBack,
             // A branch that took the void one from a hub is not told by the origin to drop it.
-            _ if self.options.hubs => Restored::Promoted,
+            _ if self.options.hubs > 0 => Restored::Promoted,
             _ => Restored::RolledBack,
         };
         self.sites[number].memory.restore(dump, how);

@@ -67,8 +67,7 @@ impl Site {
         };
         let own = vec![log(LogKind::Control, rng), log(LogKind::Files, rng)];
         let skew = options.skew_seconds.get(number).copied().unwrap_or(0);
-        let others = (0..options.sites).filter(|other| *other != number);
-        let peers = others.filter(|other| !options.hubs || number < 2 || *other < 2).collect();
+        let peers = options.dialled(number);
         Self {
             memory: Memory::new(DeploymentKey::new(KEY), own),
             clock: Clock {

@@ -6,7 +6,7 @@ use bruri_replication::engine::io::{Input, LinkError, LinkId, SubscriptionId, Su
 
 use crate::{
     names,
-    network::{Connection, GIVEN_UP_MICROS, Message},
+    network::{Connection, GIVEN_UP_MICROS, Message, wire_bytes},
     world::{What, World},
 };
 
@@ -65,6 +65,10 @@ impl World {
     ) {
         let (now, delay) = (self.now, self.delay());
         let Some(connection) = self.connections.get_mut(&id) else { return };
+        if let Some(traffic) = &mut self.traffic {
+            let (sender, _) = connection.line(to_client);
+            traffic[sender] += wire_bytes(&message);
+        }
         let slow = self.lines.slow.contains(&connection.line(to_client));
         let server = connection.server;
         let Some(stream) = connection.streams.get_mut(&subscription) else { return };

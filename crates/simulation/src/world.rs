@@ -6,16 +6,12 @@ use std::{
     time::Duration,
 };
 
-use bruri_domain::{
-    DeploymentKey, Log, LogId, Membership,
-    limits::{PEER_ANSWER_MILLIS_MAX, SNAPSHOT_LAG_RECORDS_DEFAULT},
-};
+use bruri_domain::{DeploymentKey, Log, LogId};
 use bruri_replication::{
-    engine::{
-        Engine, Identity,
-        io::{Ask, Effect, Fetch, Input, Job, LinkError, LinkId, SubscriptionId, SupplyId, Time},
+    engine::io::{
+        Ask, Effect, Fetch, Input, Job, LinkError, LinkId, SubscriptionId, SupplyId, Time,
     },
-    store::{perform, with_open},
+    store::perform,
 };
 use futures_util::FutureExt as _;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
@@ -25,14 +21,16 @@ use crate::{
     laws::Truth,
     network::{Connection, Lines, Message, Stream},
     report::Report,
-    site::{Process, Site, refused},
+    site::{Site, refused},
 };
 
 pub(crate) const KEY: [u8; 32] = [7; 32];
 /// How long all has to become equal once nothing happens any more.
 const PATIENCE_MICROS: u64 = 120_000_000;
-/// Events of one schedule: an engine that never rests is a fault (law 9).
+/// Events of one schedule of a few sites: an engine that never rests is a fault (law 9).
 const EVENTS_MAX: u64 = 3_000_000;
+/// The same for each site around hubs.
+const EVENTS_EACH_MAX: u64 = 100_000;
 
 pub(crate) struct World {
     pub(crate) options: Options,
@@ -48,6 +46,11 @@ pub(crate) struct World {
     pub(crate) report: Report,
     /// The site that an operator retired.
     pub(crate) retired: Option<usize>,
+    events_max: u64,
+    /// Bytes that each site has sent, where they are counted.
+    pub(crate) traffic: Option<Vec<u64>>,
+    /// Through how many sites the last records came to a site, where that is noted.
+    pub(crate) paths: Option<BTreeMap<(usize, LogId), u32>>,
 }
 
 #[derive(Debug)]
@@ -108,6 +111,9 @@ impl World {
             truth: Truth::default(),
             report: Report::default(),
             retired: None,
+            events_max: EVENTS_MAX.max(EVENTS_EACH_MAX * options.sites as u64),
+            traffic: None,
+            paths: None,
         };
         world.start_all();
         world.after(0, What::Act);
@@ -135,7 +141,7 @@ impl World {
 
     pub(crate) fn step(&mut self) -> Result<(), Broken> {
         self.report.events += 1;
-        if self.report.events > EVENTS_MAX {
+        if self.report.events > self.events_max {
             return Err(Broken::new(9, "the engines never rest"));
         }
         let Some(Reverse(next)) = self.queue.pop() else {
@@ -192,73 +198,6 @@ impl World {
     pub(crate) fn delay(&mut self) -> u64 {
         let most = self.options.delay_millis * 1000;
         300 + self.rng.random_range(most / 2..=most)
-    }
-
-    // Processes.
-
-    pub(crate) fn start(&mut self, number: usize) {
-        let seed = self.rng.random();
-        let Some(site) = self.sites.get_mut(number).filter(|site| site.process.is_none()) else {
-            return;
-        };
-        let identity = Identity {
-            site: site.name.clone(),
-            key_check: DeploymentKey::new(KEY).check(),
-            release: "0.1.0".to_owned(),
-        };
-        let links = u32::try_from(site.peers.len()).unwrap_or(0);
-        site.memory.open();
-        let vector = with_open(&site.memory, site.memory.cursors());
-        let mut engine = Engine::new(&identity, vector, links, seed);
-        let beyond = self.options.snapshots.map(|snapshots| snapshots.beyond);
-        engine.snapshot_beyond(beyond.unwrap_or(SNAPSHOT_LAG_RECORDS_DEFAULT));
-        site.process = Some(Process {
-            engine,
-            began: self.now,
-            due: None,
-            supplies: BTreeMap::new(),
-            supplied: 0,
-            connections: BTreeMap::new(),
-            members: Membership::default(),
-        });
-        let incarnation = site.incarnation;
-        self.note_effects(number);
-        self.after(1_000_000, What::LookAfter { site: number, incarnation });
-        self.after(0, What::Due { site: number, incarnation });
-        // No peer may ever answer.
-        let patience = PEER_ANSWER_MILLIS_MAX * 1000;
-        self.after(patience, What::OpenGate { site: number, incarnation });
-    }
-
-    /// A process dies at once, with all that was under way in it.
-    pub(crate) fn crash(&mut self, number: usize, down_micros: u64) {
-        let Some(site) = self.sites.get_mut(number).filter(|site| site.process.is_some()) else {
-            return;
-        };
-        site.process = None;
-        site.incarnation += 1;
-        let theirs = |(id, c): (&u64, &Connection)| {
-            (c.client == number || c.server == number).then_some(*id)
-        };
-        let ended: Vec<u64> = self.connections.iter().filter_map(theirs).collect();
-        for connection in ended {
-            self.close(connection);
-        }
-        self.after(down_micros, What::Restart { site: number });
-    }
-
-    pub(crate) fn alive(&mut self, site: usize, incarnation: u64) -> Option<&mut Process> {
-        let site = self.sites.get_mut(site)?;
-        site.process.as_mut().filter(|_| site.incarnation == incarnation)
-    }
-
-    pub(crate) fn tick(&mut self, site: usize, incarnation: u64) {
-        let now = self.now;
-        let Some(process) = self.alive(site, incarnation) else { return };
-        if process.due.is_some_and(|due| due <= now) {
-            process.due = None;
-        }
-        self.input(site, incarnation, Input::Tick);
     }
 
     /// Hands in what happened, and does what the engine asks for.
@@ -351,7 +290,9 @@ impl World {
 
     /// After every turn: what holds between two of them.
     fn judge_turn(&self, site: usize) -> Result<(), Broken> {
-        let mut ours = self.connections.values().filter(|connection| connection.client == site);
+        let process = self.sites.get(site).and_then(|site| site.process.as_ref());
+        let links = process.into_iter().flat_map(|process| process.connections.values());
+        let mut ours = links.filter_map(|connection| self.connections.get(connection));
         ours.try_for_each(crate::laws::rides_one_stream)
     }
 
@@ -388,6 +329,7 @@ impl World {
         let key = DeploymentKey::new(KEY);
         let open = site.memory.open_logs();
         let dies = self.dies_in(number, &job);
+        self.note_path(number, &job);
         let site = &self.sites[number];
         let Some(done) = perform(job, &site.memory, &key).now_or_never() else { return };
         if dies {
@@ -427,6 +369,6 @@ impl World {
     }
 }
 
-fn micros(duration: Duration) -> u64 {
+pub(crate) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

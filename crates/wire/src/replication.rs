@@ -122,3 +122,13 @@ pub fn decode_chunk(
 pub fn chain(bytes: &[u8], field: &'static str) -> Result<Chain, InvalidMessage> {
     Sha256::from_slice(bytes).map(Chain).ok_or(invalid(field))
 }
+
+/// Bytes of what a consumer says, encoded.
+pub fn request_bytes(request: proto::subscribe_request::Request) -> usize {
+    proto::SubscribeRequest { request: Some(request) }.encoded_len()
+}
+
+/// Bytes of what a supplier says, encoded.
+pub fn response_bytes(event: proto::subscribe_response::Event) -> usize {
+    proto::SubscribeResponse { event: Some(event) }.encoded_len()
+}

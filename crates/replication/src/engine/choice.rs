@@ -1,10 +1,10 @@
-//! From whom a log is taken: its origin where the way there is good, else any peer that has it.
+//! From whom a log is taken: its origin where the way there is good, else the nearest to it of the peers that have it.
 
 use std::time::Duration;
 
 use bruri_domain::{
     SiteName,
-    limits::{DIRECT_GOOD_SECONDS, PEER_AHEAD_MILLIS, PEER_SILENT_MILLIS},
+    limits::{DIRECT_GOOD_SECONDS, HOPS_MAX, PEER_AHEAD_MILLIS, PEER_SILENT_MILLIS},
     mutant::{self, Mutant},
 };
 
@@ -45,6 +45,11 @@ impl Way {
         self.heard.is_none_or(|heard| now.saturating_sub(heard) >= SILENT)
     }
 
+    /// Heard without a break for long.
+    pub(crate) fn is_good(&self, now: Moment) -> bool {
+        !self.is_silent(now) && now.saturating_sub(self.good_since) >= GOOD
+    }
+
     /// There was no word of it for so long that it will not do to wait.
     fn is_away(&self, now: Moment) -> bool {
         match self.heard {
@@ -74,7 +79,9 @@ pub(crate) fn choose(log: &LogState, ways: &[Way], now: Moment) -> Option<LinkId
         }
         (Some(_), Some(origin)) if is_good_again(log, origin, now) => Some(origin.link),
         (Some(current), _) if !current.is_silent(now) => {
-            Some(ahead().map_or(current.link, |way| way.link))
+            let others = ways.iter().filter(offers);
+            let better = ahead().or_else(|| nearer(log, others, current, now));
+            Some(better.unwrap_or(current).link)
         }
         (None, Some(origin)) if !origin.is_silent(now) => Some(origin.link),
         // Its origin is only just out of reach: wait whether it comes back.
@@ -119,20 +126,43 @@ fn is_given_up(log: &LogState, now: Moment) -> bool {
     mutant::is(Mutant::ImpatientSources) || now.saturating_sub(log.turned) >= patience
 }
 
-fn is_good_again(log: &LogState, origin: &Way, now: Moment) -> bool {
-    let good = |since: Moment| now.saturating_sub(since) >= GOOD;
-    !origin.is_silent(now) && good(origin.good_since) && log.left_origin.is_none_or(good)
+/// The one that has it from nearest to its origin, where that is nearer than the source and the link has been good for
+/// long: else a log may go around through sites that have it of each other, each of them later.
+fn nearer<'a>(
+    log: &LogState,
+    ways: impl Iterator<Item = &'a Way>,
+    source: &Way,
+    now: Moment,
+) -> Option<&'a Way> {
+    let hops = |way: &Way| log.offers.get(&way.link).map_or(HOPS_MAX, |offer| offer.hops);
+    let has_ours = |way: &Way| {
+        log.offers.get(&way.link).is_some_and(|offer| offer.sequence >= log.ours.sequence)
+    };
+    if now.saturating_sub(log.turned) < GOOD {
+        return None;
+    }
+    let fits = |way: &&Way| hops(way) < hops(source) && has_ours(way) && way.is_good(now);
+    ways.filter(fits).min_by_key(|way| hops(way))
 }
 
-/// Of those that fit the one that has most; among equals the first, so that the choice is steady.
+fn is_good_again(log: &LogState, origin: &Way, now: Moment) -> bool {
+    let good = |since: Moment| now.saturating_sub(since) >= GOOD;
+    origin.is_good(now) && log.left_origin.is_none_or(good)
+}
+
+/// Of those that fit the one that has most, among equals the nearest to the origin, and of them the first, so that the
+/// choice is steady.
 fn best<'a>(
     log: &LogState,
     ways: impl Iterator<Item = &'a Way>,
     fits: impl Fn(&Way) -> bool,
 ) -> Option<&'a Way> {
-    let has = |way: &Way| log.offers.get(&way.link).map_or(0, |offer| offer.sequence);
+    let worth = |way: &Way| {
+        let offer = log.offers.get(&way.link);
+        offer.map(|offer| (offer.sequence, std::cmp::Reverse(offer.hops)))
+    };
     ways.filter(|way| fits(way)).fold(None, |best: Option<&Way>, way| match best {
-        Some(best) if has(best) >= has(way) => Some(best),
+        Some(best) if worth(best) >= worth(way) => Some(best),
         _ => Some(way),
     })
 }

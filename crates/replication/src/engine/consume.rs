@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bruri_domain::{
     Cursor, Log, LogId, SiteName,
-    limits::{CREDIT_BYTES_GRANTED, REFUSED_RECONNECT_MILLIS_MAX, SNAPSHOT_AVOID_MILLIS},
+    limits::{CREDIT_BYTES_GRANTED, HOPS_MAX, REFUSED_RECONNECT_MILLIS_MAX, SNAPSHOT_AVOID_MILLIS},
 };
 use bruri_wire::{
     proto::replication::v1::{self as proto, refusal::Reason},
@@ -160,6 +160,7 @@ impl Engine {
     ) -> Result<(), InvalidMessage> {
         let (now, site) = (self.time.now, self.site.clone());
         let theirs = cursors(std::mem::take(&mut beat.changed))?;
+        let hops = std::mem::take(&mut beat.hops);
         let is_live = self.session(id).is_some_and(|s| s.live.id == subscription);
         if is_live {
             let told = theirs.iter().filter(|cursor| cursor.log.id.site == site).cloned();
@@ -167,20 +168,22 @@ impl Engine {
             let own = unheard.unwrap_or_default().into_iter().chain(told).collect();
             self.effects.push(Effect::Do(Job::HearOwn { link: id, theirs: own }));
         }
-        for theirs in theirs {
+        for (place, theirs) in theirs.iter().enumerate() {
             if is_live {
-                self.note_set_back(id, &theirs);
+                self.note_set_back(id, theirs);
             }
-            self.offered(id, &theirs)?;
+            // Ages are told of distances as the live stream tells them.
+            let hops = is_live.then(|| hops.get(place).copied().unwrap_or(u32::MAX));
+            self.offered(id, theirs, hops)?;
         }
         let time = self.time;
-        let Engine { links, level, .. } = self;
+        let Engine { links, level, logs, .. } = self;
         if let Some(session) =
             session_of(links, id).filter(|session| session.live.id == subscription)
         {
             level.know(&session.site, now);
             session.measure(&beat, time);
-            session.level(id, level);
+            session.level(id, logs, level);
         }
         self.ack(subscription, beat.number);
         Ok(())
@@ -201,24 +204,33 @@ impl Engine {
         }
     }
 
-    fn offered(&mut self, id: LinkId, theirs: &Cursor) -> Result<(), InvalidMessage> {
+    fn offered(
+        &mut self,
+        id: LinkId,
+        theirs: &Cursor,
+        hops: Option<u32>,
+    ) -> Result<(), InvalidMessage> {
         let log = theirs.log.id.clone();
         self.know(&log.site);
-        if !self.logs.offer(id, theirs, self.time.now) {
+        let is_its_own = self.session(id).is_some_and(|session| session.site == log.site);
+        let in_bounds = |hops| u8::try_from(hops).unwrap_or(HOPS_MAX).clamp(1, HOPS_MAX);
+        let hops = if is_its_own { Some(0) } else { hops.map(in_bounds) };
+        if !self.logs.offer(id, theirs, hops, self.time.now) {
             return Err(invalid("heartbeat.changed"));
         }
         let is_taken = self.logs.is_taken(&log);
         let state = self.logs.get(&log);
         let lags = is_taken && state.is_some_and(|state| state.lag(id) > 0);
         let is_unlike = state.is_some_and(|state| state.is_unlike(theirs));
-        let Some(session) = self.session(id) else { return Ok(()) };
+        let Engine { links, logs, .. } = self;
+        let Some(session) = session_of(links, id) else { return Ok(()) };
+        if hops.is_some() {
+            session.told(&log.site, logs.hops_there(id, &log.site));
+        }
         if is_unlike {
             session.unlike.insert(log.clone(), theirs.clone());
         } else {
             session.unlike.remove(&log);
-        }
-        if !session.told_sites.contains(&log.site) {
-            session.told_sites.insert(log.site.clone());
         }
         if lags {
             session.lagging.insert(log);

@@ -7,7 +7,7 @@ use std::{
 
 use bruri_domain::{
     Cursor, LogId, SiteName,
-    limits::SESSION_SETTLED_MILLIS,
+    limits::{HOPS_MAX, SESSION_SETTLED_MILLIS},
     mutant::{self, Mutant},
 };
 use bruri_wire::proto::replication::v1 as proto;
@@ -18,7 +18,7 @@ use super::{
     choice::{SILENT, Way},
     io::{LinkError, LinkId, Moment, SubscriptionId, Time},
     level::Level,
-    logs::LogState,
+    logs::{LogState, Logs},
 };
 
 const SETTLED: Duration = Duration::from_millis(SESSION_SETTLED_MILLIS);
@@ -44,6 +44,8 @@ pub(crate) struct Link {
     logged: String,
     /// The last connection broke as soon as it had begun.
     flaps: bool,
+    /// Silent, and good, as it was when sources were last thought over.
+    standing: Option<(bool, bool)>,
 }
 
 pub(crate) enum State {
@@ -77,6 +79,8 @@ pub(crate) struct Session {
     has_told: bool,
     /// Sites of which the peer has told a log: it knows of no others.
     pub(crate) told_sites: BTreeSet<SiteName>,
+    /// Those that it reaches itself.
+    near: BTreeSet<SiteName>,
     /// Sites that the peer says are away.
     away: BTreeSet<SiteName>,
     /// What the peer has of our own logs and the store could not be told.
@@ -101,11 +105,24 @@ pub(crate) struct CatchUp {
 }
 
 /// What the last heartbeat claims: what it told was so then.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Claim {
     at: Moment,
     own_age: Duration,
-    level_age: Duration,
+    /// Of the sites at each distance from the peer, from one hop on.
+    ages: Vec<Duration>,
+}
+
+impl Claim {
+    /// When the peer was level with a site that is so many hops from it, by each of its logs.
+    fn level_at(&self, hops: impl Iterator<Item = u8>) -> Option<Moment> {
+        let age = |hops: u8| match hops {
+            0 => Some(self.own_age),
+            _ => self.ages.get(usize::from(hops).saturating_sub(1)).copied(),
+        };
+        let ages: Option<Vec<Duration>> = hops.map(age).collect();
+        self.at.checked_sub(ages?.into_iter().max()?)
+    }
 }
 
 impl Stream {
@@ -129,6 +146,7 @@ impl Link {
             woken: false,
             logged: String::new(),
             flaps: false,
+            standing: None,
         }
     }
 
@@ -162,6 +180,12 @@ impl Link {
     pub(crate) fn is_gone(&self, now: Moment) -> bool {
         let since = self.session().map_or(self.down_since, |session| session.heard);
         now.saturating_sub(since) >= SILENT
+    }
+
+    /// Whether it has just fallen silent, is heard again, or has been good for long: then sources are thought over.
+    pub(crate) fn turns(&mut self, now: Moment) -> bool {
+        let standing = self.way().map(|way| (way.is_silent(now), way.is_good(now)));
+        std::mem::replace(&mut self.standing, standing) != standing
     }
 
     /// Whether a question may be sent there.
@@ -265,6 +289,7 @@ impl Session {
             claim: None,
             has_told: false,
             told_sites: BTreeSet::new(),
+            near: BTreeSet::new(),
             away: BTreeSet::new(),
             unheard: Vec::new(),
         }
@@ -304,32 +329,50 @@ impl Session {
             }
         }
         let unless = |mutant| u64::from(!mutant::is(mutant));
-        let relayed = beat.level_age_micros.saturating_mul(unless(Mutant::RelayIsFresh));
-        let level_age = Duration::from_micros(relayed);
+        let relayed = beat.level_age_micros.iter().take(usize::from(HOPS_MAX));
+        let ages = relayed.map(|age| age.saturating_mul(unless(Mutant::RelayIsFresh)));
+        let ages: Vec<Duration> = ages.map(Duration::from_micros).collect();
         let trip =
             if mutant::is(Mutant::FreshOnArrival) { Some(Duration::ZERO) } else { self.round_trip };
         let at = trip.map(|trip| time.now.saturating_sub(trip));
         let unread = beat.own_age_micros.saturating_mul(unless(Mutant::UnreadIsKnown));
         let own_age = Duration::from_micros(unread);
-        self.claim = at.map(|at| Claim { at, own_age, level_age });
+        self.claim = at.map(|at| Claim { at, own_age, ages });
     }
 
-    /// Notes of which sites we have all that the last heartbeat told.
-    pub(crate) fn level(&self, link: LinkId, level: &mut Level) {
-        let Some(claim) = self.claim else { return };
+    /// Notes of which sites we have all that the last heartbeat told: of those that are next to the peer, and of those of
+    /// which we take a log there. What it tells of others it may have from us.
+    pub(crate) fn level(&self, link: LinkId, logs: &Logs, level: &mut Level) {
+        let Some(claim) = &self.claim else { return };
         let blind = mutant::is(Mutant::LaggingIsLevel);
         if self.lagging.is_empty() || blind {
             let unlike: BTreeSet<_> = self.unlike.keys().map(|log| &log.site).collect();
-            let behind = |site: &&SiteName| {
-                **site != self.site && !self.away.contains(*site) && !unlike.contains(site)
-            };
-            for site in self.told_sites.iter().filter(behind) {
-                level.reach(link, site, claim.at.checked_sub(claim.level_age));
+            let taken: BTreeSet<_> = self.live_logs.iter().map(|log| &log.site).collect();
+            let told = |site: &&SiteName| **site != self.site && self.told_sites.contains(*site);
+            for site in taken.union(&self.near.iter().collect()).copied().filter(told) {
+                if self.away.contains(site) {
+                    level.gone(link, site);
+                } else if !unlike.contains(site) {
+                    let hops = logs.hops_there(link, site).max().unwrap_or(HOPS_MAX);
+                    level.reach(link, hops, site, claim.level_at(logs.hops_there(link, site)));
+                }
             }
         }
         let is_own = |log: &LogId| log.site == self.site;
         if !self.lagging.iter().chain(self.unlike.keys()).any(is_own) || blind {
-            level.reach(link, &self.site, claim.at.checked_sub(claim.own_age));
+            level.reach(link, 0, &self.site, claim.at.checked_sub(claim.own_age));
+        }
+    }
+
+    /// The peer has told of a site's logs, each so many hops from there.
+    pub(crate) fn told(&mut self, site: &SiteName, hops: impl Iterator<Item = u8>) {
+        if !self.told_sites.contains(site) {
+            self.told_sites.insert(site.clone());
+        }
+        if hops.max().is_some_and(|hops| hops <= 1) {
+            self.near.insert(site.clone());
+        } else {
+            self.near.remove(site);
         }
     }
 

@@ -6,8 +6,8 @@ use std::{
 };
 
 use bruri_domain::{
-    Cursor, Log, LogId, LogKind, Sha256, SiteName,
-    limits::{LIVE_LAG_RECORDS_MAX, LOGS_MAX},
+    Cursor, Epoch, Log, LogId, LogKind, Sha256, SiteName,
+    limits::{HOPS_MAX, LIVE_LAG_RECORDS_MAX, LOGS_MAX},
     mutant::{self, Mutant},
 };
 use bruri_wire::proto::replication::v1 as proto;
@@ -21,6 +21,10 @@ pub(crate) struct Logs {
     states: BTreeMap<LogId, LogState>,
     /// Those whose source is to be thought over.
     pub(crate) dirty: BTreeSet<LogId>,
+    /// Those of which time alone may change the source.
+    pub(crate) uneasy: BTreeSet<LogId>,
+    /// Counts how often it changed which logs there are, or how far from their origins.
+    pub(crate) version: u64,
     /// Of all cursors here; none once one has moved.
     hash: Option<[u8; 8]>,
     /// The logs that this site appends to: they are taken from nobody.
@@ -40,6 +44,8 @@ pub(crate) struct LogState {
     pub(crate) offers: BTreeMap<LinkId, Offer>,
     /// Whom it is taken from.
     pub(crate) source: Option<LinkId>,
+    /// Through so many sites it comes here; 0 where it is our own, and the most where it comes from nobody.
+    pub(crate) hops: u8,
     /// When that was last another one.
     pub(crate) turned: Moment,
     /// How often that changed since `ours` last moved.
@@ -56,10 +62,27 @@ pub(crate) struct LogState {
 pub(crate) struct Offer {
     /// Its last sequence, as it last said.
     pub(crate) sequence: u64,
+    /// Through so many sites the log came there.
+    pub(crate) hops: u8,
     /// Since when it has had more than we, and how much at the beginning.
     pub(crate) ahead: Option<(Moment, u64)>,
     /// Why we take no more of it from this peer, and until when.
     pub(crate) barred: Option<(String, Moment)>,
+}
+
+impl Offer {
+    /// Notes since when it has been ahead of us.
+    fn compare(&mut self, ours: u64, now: Moment) {
+        let reached = self.ahead.is_none_or(|(_, sequence)| ours >= sequence);
+        if reached {
+            self.ahead = (self.sequence > ours).then_some((now, self.sequence));
+        }
+    }
+
+    /// Whether time alone may have it taken, or taken again.
+    fn waits(&self) -> bool {
+        self.ahead.is_some() || self.barred.is_some()
+    }
 }
 
 /// Batches of a log that wait to be applied.
@@ -109,7 +132,7 @@ impl Arrived {
 }
 
 impl LogState {
-    fn new(ours: Cursor) -> Self {
+    fn new(ours: Cursor, is_own: bool) -> Self {
         Self {
             log: ours.log.clone(),
             ours,
@@ -117,6 +140,7 @@ impl LogState {
             moved: Moment::ZERO,
             offers: BTreeMap::new(),
             source: None,
+            hops: if is_own { 0 } else { HOPS_MAX },
             turned: Moment::ZERO,
             turns: 0,
             left_origin: None,
@@ -146,12 +170,30 @@ impl LogState {
     /// Notes since when peers have had more than we, now that we have moved or they have.
     fn compare(&mut self, now: Moment) {
         let ours = self.ours.sequence;
-        for offer in self.offers.values_mut() {
-            let reached = offer.ahead.is_none_or(|(_, sequence)| ours >= sequence);
-            if reached {
-                offer.ahead = (offer.sequence > ours).then_some((now, offer.sequence));
-            }
-        }
+        self.offers.values_mut().for_each(|offer| offer.compare(ours, now));
+    }
+
+    /// Whether a peer has it from nearer to its origin than the source.
+    fn has_nearer(&self) -> bool {
+        let source = self.source.and_then(|link| self.offers.get(&link));
+        source.is_some_and(|source| self.offers.values().any(|offer| offer.hops < source.hops))
+    }
+
+    /// Whether time alone may change whom it is taken from.
+    pub(crate) fn is_uneasy(&self) -> bool {
+        let is_lonely = self.source.is_none() && !self.offers.is_empty();
+        is_lonely || self.has_nearer() || self.offers.values().any(Offer::waits)
+    }
+
+    /// Counts again through how many sites it comes here; `true` where it is another number.
+    pub(crate) fn count_hops(&mut self, is_own: bool) -> bool {
+        let source = self.source.and_then(|link| self.offers.get(&link));
+        let hops = match source {
+            _ if is_own => 0,
+            Some(source) => source.hops.saturating_add(1).min(HOPS_MAX),
+            None => HOPS_MAX,
+        };
+        std::mem::replace(&mut self.hops, hops) != hops
     }
 
     /// What is done with a batch: it is worth applying only where it goes beyond our cursor.
@@ -162,8 +204,20 @@ impl LogState {
 
 impl Logs {
     pub(crate) fn new(ours: SiteName, vector: Vec<Cursor>, open: BTreeSet<LogId>) -> Self {
-        let states = vector.into_iter().map(|c| (c.log.id.clone(), LogState::new(c)));
-        Self { ours, states: states.collect(), dirty: BTreeSet::new(), hash: None, open }
+        let begin = |cursor: Cursor| {
+            let is_own = cursor.log.id.site == ours;
+            (cursor.log.id.clone(), LogState::new(cursor, is_own))
+        };
+        let states: BTreeMap<_, _> = vector.into_iter().map(begin).collect();
+        Self {
+            ours,
+            states,
+            dirty: BTreeSet::new(),
+            uneasy: BTreeSet::new(),
+            version: 0,
+            hash: None,
+            open,
+        }
     }
 
     pub(crate) fn get(&self, log: &LogId) -> Option<&LogState> {
@@ -176,6 +230,22 @@ impl Logs {
 
     pub(crate) fn all(&self) -> impl Iterator<Item = &LogState> {
         self.states.values()
+    }
+
+    /// The logs of one site.
+    pub(crate) fn of(&self, site: &SiteName) -> impl Iterator<Item = &LogState> {
+        let [first, last] = [0, u64::MAX].map(|n| LogId { site: site.clone(), epoch: Epoch(n) });
+        self.states.range(first..=last).map(|(_, state)| state)
+    }
+
+    /// Through how many sites each log of one came here, of those that peers are told.
+    pub(crate) fn told_hops(&self, site: &SiteName) -> impl Iterator<Item = u8> {
+        self.of(site).filter(|state| state.is_told(&self.ours)).map(|state| state.hops)
+    }
+
+    /// The same as a peer told it.
+    pub(crate) fn hops_there(&self, link: LinkId, site: &SiteName) -> impl Iterator<Item = u8> {
+        self.of(site).filter_map(move |state| Some(state.offers.get(&link)?.hops))
     }
 
     /// Whether a log is taken from peers: another site's, or one of ours that is closed.
@@ -216,25 +286,46 @@ impl Logs {
         hash
     }
 
-    /// Notes what a peer has. `false` where it would be one log too many.
-    pub(crate) fn offer(&mut self, link: LinkId, theirs: &Cursor, now: Moment) -> bool {
+    /// Notes what a peer has, and through how many sites where it says so. `false` where it would be one log too many.
+    pub(crate) fn offer(
+        &mut self,
+        link: LinkId,
+        theirs: &Cursor,
+        hops: Option<u8>,
+        now: Moment,
+    ) -> bool {
         let id = theirs.log.id.clone();
         if !self.states.contains_key(&id) && self.states.len() >= LOGS_MAX {
             return false;
         }
-        let begin = || LogState::new(Cursor::at_beginning(theirs.log.clone()));
-        let state = self.states.entry(id.clone()).or_insert_with(begin);
-        let offer = state.offers.entry(link).or_insert_with(|| {
-            self.dirty.insert(id.clone());
-            Offer { sequence: 0, ahead: None, barred: None }
+        let is_own = id.site == self.ours;
+        let state = self.states.entry(id.clone()).or_insert_with(|| {
+            self.version = self.version.saturating_add(1);
+            LogState::new(Cursor::at_beginning(theirs.log.clone()), is_own)
         });
+        let (ours, source) = (state.ours.sequence, state.source);
+        let source_hops = source.and_then(|link| state.offers.get(&link)).map(|offer| offer.hops);
+        let begin = || Offer { sequence: 0, hops: HOPS_MAX, ahead: None, barred: None };
+        let offer = state.offers.entry(link).or_insert_with(begin);
         // Heartbeats of two streams overtake each other.
         offer.sequence = offer.sequence.max(theirs.sequence);
-        state.compare(now);
-        if state.source.is_none_or(|source| source != link) {
+        let before = offer.hops;
+        offer.hops = hops.unwrap_or(before);
+        offer.compare(ours, now);
+        let is_nearer = source_hops.is_some_and(|source| offer.hops < source);
+        let comes_otherwise = source == Some(link) && offer.hops != before;
+        if source.is_none() || comes_otherwise {
             self.dirty.insert(id);
+        } else if is_nearer || offer.waits() {
+            self.uneasy.insert(id);
         }
         true
+    }
+
+    /// The sources of what a link offers are thought over.
+    pub(crate) fn think_over(&mut self, link: LinkId) {
+        let offered = self.states.iter().filter(|(_, state)| state.offers.contains_key(&link));
+        self.dirty.extend(offered.map(|(log, _)| log.clone()));
     }
 
     /// A peer cannot send a log until it tells of it again.
@@ -277,13 +368,19 @@ impl Logs {
     pub(crate) fn advance(&mut self, to: Cursor, reading: u64, now: Moment) {
         let Some(state) = self.states.get_mut(&to.log.id) else { return };
         if to.sequence > state.ours.sequence {
-            state.ours = to;
+            if state.ours.sequence == 0 {
+                self.version = self.version.saturating_add(1);
+            }
+            state.ours = to.clone();
             state.moved = now;
             state.turns = 0;
             self.hash = None;
         }
         state.moved_in_reading = reading;
         state.compare(now);
+        if state.is_uneasy() {
+            self.uneasy.insert(to.log.id);
+        }
     }
 
     /// The store's cursors as reading `number` found them. Returns the logs that have moved, and whether back.
@@ -297,12 +394,17 @@ impl Logs {
         for cursor in vector {
             let id = cursor.log.id.clone();
             let known = self.states.contains_key(&id);
-            let begin = || LogState::new(cursor.clone());
-            let state = self.states.entry(id.clone()).or_insert_with(begin);
+            let is_own = id.site == self.ours;
+            let state = self.states.entry(id.clone()).or_insert_with(|| {
+                self.version = self.version.saturating_add(1);
+                LogState::new(cursor.clone(), is_own)
+            });
             let before = state.ours.sequence;
+            self.version = self.version.saturating_add(u64::from(before == 0));
             let waited = std::mem::take(&mut state.arrived.waits_for_reading);
             if take_reading(state, cursor, number, now) || !known || waited {
                 let back = state.ours.sequence < before;
+                self.uneasy.insert(id.clone());
                 moved.push((id, back));
             }
         }

@@ -25,7 +25,7 @@ impl Engine {
         }
         let refused: Vec<_> = self
             .supplies
-            .values()
+            .all()
             .filter_map(|supply| Some((supply.id, self.refusal(&supply.peer)?)))
             .collect();
         for (supply, error) in refused {

@@ -2,10 +2,11 @@
 //!
 //! The daemon's driver and a simulation run the same engine. Read in this order: [`io`], `hello`, `logs`
 //! (who has what), `choice` and `place` (from whom a log is taken, on which stream), `link`, `consume` and `apply`
-//! (our side of a connection), `snapshot` (how one that is far behind catches up), `supply` (the peer's side), `forks`, `level` (how fresh we are), `standing` (what a read is told of that), `clocks` and `report`.
+//! (our side of a connection), `snapshot` (how one that is far behind catches up), `supplies`, `supply` and `beats` (the peer's side), `forks`, `level` (how fresh we are), `standing` (what a read is told of that), `clocks` and `report`.
 
 mod apply;
 mod backoff;
+mod beats;
 mod choice;
 mod clocks;
 mod consume;
@@ -20,6 +21,7 @@ mod place;
 mod report;
 mod snapshot;
 mod standing;
+mod supplies;
 pub(crate) mod supply;
 
 use std::{
@@ -46,6 +48,7 @@ use self::{
     link::{Link, State},
     logs::Logs,
     snapshot::Snapshots,
+    supplies::Supplies,
     supply::{Env, Supply},
 };
 
@@ -71,7 +74,7 @@ pub struct Engine {
     time: Time,
     logs: Logs,
     links: Vec<Link>,
-    supplies: BTreeMap<SupplyId, Supply>,
+    supplies: Supplies,
     level: Level,
     members: Membership,
     clocks: Clocks,
@@ -142,7 +145,7 @@ impl Engine {
             time: Time::default(),
             logs: Logs::new(identity.site.clone(), vector, open),
             links: (0..links).map(|id| Link::new(LinkId(id), Moment::ZERO)).collect(),
-            supplies: BTreeMap::new(),
+            supplies: Supplies::default(),
             level,
             members: Membership::default(),
             clocks: Clocks::default(),
@@ -186,9 +189,9 @@ impl Engine {
             Input::Asked { supply, ask } => self.asked(supply, ask),
             Input::Garbled { supply, text } => self.dismiss(supply, Dismissal::Invalid(text)),
             Input::Flushed(supply) => {
-                self.supplies.get_mut(&supply).into_iter().for_each(Supply::flushed);
+                self.supplies.stir(supply).into_iter().for_each(Supply::flushed);
             }
-            Input::Left(supply) => drop(self.supplies.remove(&supply)),
+            Input::Left(supply) => drop(self.supplies.remove(supply)),
             Input::Reached { link, site } => self.reached(link, &site),
             Input::Unreachable { link, error } => self.lose(link, error),
             Input::Heard { subscription, event } => self.heard(subscription, event),
@@ -225,13 +228,12 @@ impl Engine {
 
     /// When [`Input::Tick`] is due though nothing else happens.
     pub fn due(&self) -> Moment {
-        let supplies = self.supplies.values().map(Supply::due);
         let waits = self.links.iter().filter_map(|link| match link.state {
             State::Waiting(until) => Some(until),
             State::Dialling | State::Up(_) => None,
         });
         let watch = self.watched.saturating_add(WATCH);
-        supplies.chain(waits).fold(watch, Moment::min)
+        waits.fold(watch.min(self.supplies.due()), Moment::min)
     }
 
     /// What only time changes: who is silent, who has been ahead of us for too long, what our clock does.
@@ -315,15 +317,13 @@ impl Engine {
     /// Our cursor of a log has moved.
     fn moved(&mut self, log: &LogId) {
         self.know(&log.site);
-        for supply in self.supplies.values_mut() {
-            supply.moved(log);
-        }
+        self.supplies.moved(log, &self.logs);
         let Some(state) = self.logs.get(log) else { return };
         for link in &mut self.links {
             let (id, lags) = (link.id, state.lag(link.id) > 0);
             let Some(session) = link.session_mut() else { continue };
             if session.moved(state, lags) {
-                session.level(id, &mut self.level);
+                session.level(id, &self.logs, &mut self.level);
             }
         }
     }
@@ -332,11 +332,11 @@ impl Engine {
         for link in &mut self.links {
             link.seen(&peer, self.time.now);
         }
-        self.supplies.insert(supply, Supply::new(supply, peer, self.time.now));
+        self.supplies.add(Supply::new(supply, peer, self.time.now));
     }
 
     fn asked(&mut self, id: SupplyId, ask: Ask) {
-        let Some(supply) = self.supplies.get(&id) else { return };
+        let Some(supply) = self.supplies.get(id) else { return };
         if supply.greeted {
             self.with_supply(id, |supply, env| supply.asked(ask, env));
             return;
@@ -382,12 +382,12 @@ impl Engine {
         id: SupplyId,
         act: impl FnOnce(&mut Supply, &mut Env<'_>) -> Result<(), Dismissal>,
     ) {
-        let Some(supply) = self.supplies.get_mut(&id) else { return };
+        let Some(supply) = self.supplies.stir(id) else { return };
         let mut env = Env {
             time: self.time,
             site: &self.site,
             logs: &mut self.logs,
-            level: &self.level,
+            level: &mut self.level,
             own_age: self.readings.own_age(self.time.now),
             effects: &mut self.effects,
         };
@@ -397,7 +397,7 @@ impl Engine {
     }
 
     fn dismiss(&mut self, id: SupplyId, why: Dismissal) {
-        if let Some(supply) = self.supplies.remove(&id) {
+        if let Some(supply) = self.supplies.remove(id) {
             if let Dismissal::Invalid(text) = &why
                 && self.is_news(&supply.peer, text)
             {
@@ -409,9 +409,9 @@ impl Engine {
 
     /// Every stream does what there is to do for it now.
     fn supply(&mut self) {
-        let ids: Vec<SupplyId> = self.supplies.keys().copied().collect();
-        for id in ids {
+        for id in self.supplies.take_stirred(self.time.now) {
             self.with_supply(id, Supply::go_on);
+            self.supplies.rest(id);
         }
     }
 

@@ -33,30 +33,20 @@ impl Engine {
         self.logs.dirty.insert(log.clone());
     }
 
-    /// Looks again at the logs of which time may change the source.
+    /// Looks again at the logs of which time may change the source: those that wait for it, and all of a peer that has
+    /// fallen silent or proved good.
     pub(super) fn think_over(&mut self) {
         let now = self.time.now;
-        let mut dirty = BTreeSet::new();
-        for state in self.logs.all() {
-            let waits = state.offers.values().any(|offer| {
-                offer.ahead.is_some()
-                    || offer.barred.as_ref().is_some_and(|(_, until)| *until <= now)
-            });
-            let source = state.source.and_then(|id| self.links.get(usize::try_from(id.0).ok()?));
-            let away = source
-                .and_then(Link::way)
-                .is_none_or(|way| way.is_silent(now) || way.site != state.log.id.site);
-            if waits || (away && !state.offers.is_empty()) {
-                dirty.insert(state.log.id.clone());
-            }
-            if state.arrived.retry_at.is_some() {
-                self.waiting.insert(state.log.id.clone());
-            }
-        }
-        for log in &dirty {
+        let uneasy = std::mem::take(&mut self.logs.uneasy);
+        for log in &uneasy {
             lift_bars(&mut self.logs, log, now);
         }
-        self.logs.dirty.extend(dirty);
+        self.logs.dirty.extend(uneasy);
+        for link in &mut self.links {
+            if link.turns(now) {
+                self.logs.think_over(link.id);
+            }
+        }
     }
 
     /// Chooses sources where something has changed, and tells the peers what is wanted.
@@ -82,6 +72,15 @@ impl Engine {
         let Some(state) = self.logs.get_mut(log) else { return };
         let chosen = if is_taken && !holds_off { choice::choose(state, ways, now) } else { None };
         let old = std::mem::replace(&mut state.source, chosen);
+        let comes_otherwise = state.count_hops(log.site == self.site);
+        if is_taken && state.is_uneasy() {
+            self.logs.uneasy.insert(log.clone());
+        }
+        if comes_otherwise {
+            self.logs.version = self.logs.version.saturating_add(1);
+            self.supplies.moved(log, &self.logs);
+        }
+        let Some(state) = self.logs.get_mut(log) else { return };
         if chosen != old {
             state.turned = now;
             state.turns = state.turns.saturating_add(u32::from(old.is_some()));

@@ -1,6 +1,6 @@
 //! How each peer is, for operators and metrics.
 
-use super::{Engine, link::Link, logs::LogState};
+use super::{Engine, link::Link};
 use crate::status::{PeerState, PeerStatus};
 
 impl Engine {
@@ -10,17 +10,17 @@ impl Engine {
     }
 
     fn peer(&self, link: &Link) -> PeerStatus {
-        let own = |log: &&LogState| Some(&log.log.id.site) == link.site.as_ref();
+        let own = || link.site.iter().flat_map(|site| self.logs.of(site));
         let mut status = PeerStatus {
             site: link.site.clone(),
             release: link.release.clone(),
             last_heard_micros: link.heard_wall_micros,
             ..PeerStatus::default()
         };
-        let barred = self.logs.all().filter(own).find_map(|state| {
+        let barred = own().find_map(|state| {
             state.offers.get(&link.id)?.barred.as_ref().map(|(reason, _)| reason.clone())
         });
-        status.lag_records = self.logs.all().filter(own).fold(0, |sum, state| {
+        status.lag_records = own().fold(0, |sum, state| {
             let offer = state.offers.get(&link.id).map_or(0, |offer| offer.sequence);
             sum.saturating_add(offer.saturating_sub(state.ours.sequence))
         });

@@ -2,15 +2,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    ops::Bound,
     time::Duration,
 };
 
 use bruri_domain::{
     Chain, Cursor, Log, LogId, LogKind, SiteName,
-    limits::{
-        CREDIT_BYTES_MAX, HEARTBEAT_BUSY_MILLIS, HEARTBEAT_IDLE_MILLIS, PEER_HANDSHAKE_SECONDS_MAX,
-        READING_SECONDS, STREAM_QUEUE_MAX,
-    },
+    limits::{CREDIT_BYTES_MAX, PEER_HANDSHAKE_SECONDS_MAX, STREAM_QUEUE_MAX},
 };
 use bruri_store::Page;
 use bruri_wire::{
@@ -19,16 +17,14 @@ use bruri_wire::{
 };
 
 use super::{
+    beats::Beats,
     io::{Ask, Dismissal, Effect, Event, Failure, Job, Moment, SupplyId, Time},
     level::Level,
     logs::Logs,
 };
 use crate::batch::credit_bytes;
 
-const BUSY: Duration = Duration::from_millis(HEARTBEAT_BUSY_MILLIS);
-const IDLE: Duration = Duration::from_millis(HEARTBEAT_IDLE_MILLIS);
 const FIRST_WORD: Duration = Duration::from_secs(PEER_HANDSHAKE_SECONDS_MAX);
-const READING: Duration = Duration::from_secs(READING_SECONDS);
 
 /// A stream that a peer opened.
 pub(crate) struct Supply {
@@ -37,6 +33,8 @@ pub(crate) struct Supply {
     opened: Moment,
     pub(crate) greeted: bool,
     wanted: BTreeMap<LogId, Position>,
+    /// Those of them of which there is more to send: control logs, and others.
+    unsent: [BTreeSet<LogId>; 2],
     /// Cursors of which our chain must be read before their logs are sent.
     unproved: VecDeque<Cursor>,
     credit: u64,
@@ -56,24 +54,12 @@ struct Position {
     chain: Chain,
 }
 
-/// What heartbeats have said and must say.
-#[derive(Default)]
-struct Beats {
-    number: u64,
-    at: Moment,
-    untold: BTreeSet<LogId>,
-    away: BTreeSet<SiteName>,
-    ack: Option<(u64, Moment)>,
-    /// Phones read at the other end until then.
-    reading_until: Moment,
-}
-
 /// What a supply sees of its site.
 pub(crate) struct Env<'a> {
     pub(crate) time: Time,
     pub(crate) site: &'a SiteName,
     pub(crate) logs: &'a mut Logs,
-    pub(crate) level: &'a Level,
+    pub(crate) level: &'a mut Level,
     pub(crate) own_age: Duration,
     pub(crate) effects: &'a mut Vec<Effect>,
 }
@@ -86,6 +72,7 @@ impl Supply {
             opened: now,
             greeted: false,
             wanted: BTreeMap::new(),
+            unsent: Default::default(),
             unproved: VecDeque::new(),
             credit: 0,
             unflushed: 0,
@@ -99,7 +86,7 @@ impl Supply {
     pub(crate) fn greet(&mut self, hello: proto::Hello, env: &mut Env<'_>) {
         self.greeted = true;
         self.tell(Event::Hello(hello), env);
-        self.beats.untold = env.logs.told().map(|cursor| cursor.log.id.clone()).collect();
+        env.logs.told().for_each(|cursor| self.beats.tell(&cursor.log.id));
         self.beat(env);
     }
 
@@ -120,18 +107,42 @@ impl Supply {
     fn want(&mut self, wants: proto::Wants, env: &mut Env<'_>) -> Result<(), Dismissal> {
         let wanted = cursors(wants.cursors).map_err(|e| Dismissal::Invalid(e.to_string()))?;
         let mut kept = std::mem::take(&mut self.wanted);
+        self.unsent = Default::default();
         self.unproved.clear();
         for cursor in wanted {
             let id = &cursor.log.id;
             let sent = kept.remove(id).filter(|position| position.sequence >= cursor.sequence);
             match sent {
-                Some(position) => drop(self.wanted.insert(id.clone(), position)),
+                Some(position) => self.keep(position, env.logs),
                 None if env.logs.is_known(id) => self.prove(cursor, env),
                 // In its turn, so that refusals come in the order of what was wanted.
                 None => self.unproved.push_back(cursor),
             }
         }
         Ok(())
+    }
+
+    fn keep(&mut self, position: Position, logs: &Logs) {
+        let log = position.log.id.clone();
+        self.wanted.insert(log.clone(), position);
+        self.sort(&log, logs);
+    }
+
+    /// Notes whether there is more to send of a log.
+    fn sort(&mut self, log: &LogId, logs: &Logs) {
+        let position = self.wanted.get(log);
+        let is_behind = position
+            .zip(logs.get(log))
+            .is_some_and(|(position, state)| position.sequence < state.ours.sequence);
+        let is_control = position.is_some_and(|p| p.log.kind == LogKind::Control);
+        let [control, others] = &mut self.unsent;
+        let (its, other) = if is_control { (control, others) } else { (others, control) };
+        other.remove(log);
+        if is_behind {
+            its.insert(log.clone());
+        } else {
+            its.remove(log);
+        }
     }
 
     /// Sends a log only where we have the place at which it was left, with the same chain.
@@ -187,7 +198,7 @@ impl Supply {
         match ours {
             Some(chain) if chain == wanted.chain => {
                 let Cursor { log, sequence, chain } = wanted;
-                self.wanted.insert(log.id.clone(), Position { log, sequence, chain });
+                self.keep(Position { log, sequence, chain }, env.logs);
             }
             Some(_) if wanted.log.id.site == *env.site => self.judge(wanted, ours, env),
             Some(_) => self.refuse(&wanted, Reason::Fork, env),
@@ -243,6 +254,7 @@ impl Supply {
             Err(failure) if failure.damaged || failure.below_floor => {
                 let ours = env.logs.get(log).map(|state| state.ours.clone());
                 self.wanted.remove(log);
+                self.sort(log, env.logs);
                 let Some(ours) = ours else { return Ok(()) };
                 let reason = if failure.below_floor {
                     Reason::BelowFloor
@@ -261,6 +273,7 @@ impl Supply {
             let Some(Position { log, sequence, chain }) = self.wanted.remove(log) else {
                 return Ok(());
             };
+            self.sort(&log.id, env.logs);
             self.unproved.push_back(Cursor { log, sequence, chain });
             return Ok(());
         }
@@ -270,6 +283,7 @@ impl Supply {
         position.sequence = after.saturating_add(page.records.len() as u64);
         let batch = batch(&position.log, after.saturating_add(1), page, chain);
         self.credit = self.credit.saturating_sub(credit_bytes(&batch));
+        self.sort(log, env.logs);
         self.tell(Event::Batch(batch), env);
         Ok(())
     }
@@ -278,9 +292,10 @@ impl Supply {
         self.unflushed = self.unflushed.saturating_sub(1);
     }
 
-    /// Some log has grown, or is new.
-    pub(crate) fn moved(&mut self, log: &LogId) {
-        self.beats.untold.insert(log.clone());
+    /// Some log has grown, is new, or comes another way.
+    pub(crate) fn moved(&mut self, log: &LogId, logs: &Logs) {
+        self.beats.tell(log);
+        self.sort(log, logs);
     }
 
     /// Does what there is to do now: ask the store for one thing, and beat where it is time.
@@ -296,7 +311,7 @@ impl Supply {
         while !self.busy && self.unflushed < STREAM_QUEUE_MAX {
             if let Some(wanted) = self.next_unproved(env.logs) {
                 self.look_up(wanted, env);
-            } else if let Some(job) = self.next_page(env.logs) {
+            } else if let Some(job) = self.next_page() {
                 self.busy = true;
                 env.effects.push(Effect::Do(job));
             } else {
@@ -326,32 +341,21 @@ impl Supply {
         self.unproved.remove(place)
     }
 
-    fn next_page(&mut self, logs: &Logs) -> Option<Job> {
+    fn next_page(&mut self) -> Option<Job> {
         if self.credit == 0 {
             return None;
         }
-        let log = self.next_turn(logs)?;
+        let log = self.next_turn()?.clone();
         let after = self.wanted.get(&log)?.sequence;
         self.turn = Some(log.clone());
         Some(Job::ReadPage { supply: self.id, log, after })
     }
 
     /// A page of each wanted log in turn, control logs before the others.
-    fn next_turn(&self, logs: &Logs) -> Option<LogId> {
-        let behind = |(id, position): &(&LogId, &Position)| {
-            logs.get(id).is_some_and(|state| position.sequence < state.ours.sequence)
-        };
-        let waiting = || self.wanted.iter().filter(behind);
-        let control = waiting().any(|(_, position)| position.log.kind == LogKind::Control);
-        let fits = |position: &Position| !control || position.log.kind == LogKind::Control;
-        let mut first = None;
-        for (id, _) in waiting().filter(|(_, position)| fits(position)) {
-            if self.turn.as_ref().is_none_or(|turn| id > turn) {
-                return Some(id.clone());
-            }
-            first = first.or(Some(id));
-        }
-        first.cloned()
+    fn next_turn(&self) -> Option<&LogId> {
+        let unsent = self.unsent.iter().find(|logs| !logs.is_empty())?;
+        let after = self.turn.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        unsent.range((after, Bound::Unbounded)).next().or_else(|| unsent.first())
     }
 
     /// When there is something to do though nothing happens.
@@ -363,53 +367,17 @@ impl Supply {
             // Nothing goes out before something has left; that is told.
             return Moment::MAX;
         }
-        let is_busy = !self.beats.untold.is_empty() || self.beats.reading_until > self.beats.at;
-        self.beats.at.saturating_add(if is_busy { BUSY } else { IDLE })
+        self.beats.due()
     }
 
     fn beat(&mut self, env: &mut Env<'_>) {
-        let now = env.time.now;
-        let known = |log: &LogId| env.logs.get(log).map(|state| (&state.ours).into());
-        let changed = self.beats.untold.iter().filter_map(known).collect();
-        self.beats.untold.clear();
-        self.beats.at = now;
-        self.beats.number = self.beats.number.saturating_add(1);
-        let (gone, back) = self.beats.note_away(env.level.away());
-        let ack = self.beats.ack;
-        let heartbeat = proto::Heartbeat {
-            changed,
-            vector_hash: env.logs.hash().to_vec(),
-            sent_micros: env.time.wall_micros,
-            number: self.beats.number,
-            echo: ack.map_or(0, |(echo, _)| echo),
-            held_micros: ack.map_or(0, |(_, at)| micros(now.saturating_sub(at))),
-            level_age_micros: micros(env.level.age(now, &self.peer)),
-            gone,
-            back,
-            own_age_micros: micros(env.own_age),
-        };
+        let heartbeat = self.beats.next(&self.peer, env);
         self.tell(Event::Heartbeat(heartbeat), env);
     }
 
     fn tell(&mut self, event: Event, env: &mut Env<'_>) {
         self.unflushed = self.unflushed.saturating_add(1);
         env.effects.push(Effect::Tell { supply: self.id, event });
-    }
-}
-
-impl Beats {
-    fn answered(&mut self, ack: proto::Ack, now: Moment) {
-        self.ack = Some((ack.echo, now));
-        if ack.reading {
-            self.reading_until = now.saturating_add(READING);
-        }
-    }
-
-    fn note_away(&mut self, away: &BTreeSet<SiteName>) -> (Vec<String>, Vec<String>) {
-        let gone = away.difference(&self.away).map(ToString::to_string).collect();
-        let back = self.away.difference(away).map(ToString::to_string).collect();
-        self.away.clone_from(away);
-        (gone, back)
     }
 }
 

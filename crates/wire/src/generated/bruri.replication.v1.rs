@@ -375,11 +375,11 @@ pub struct Heartbeat {
     /// Microseconds from the arrival of that Ack to this heartbeat, by a clock that does not jump.
     #[prost(uint64, tag = "6")]
     pub held_micros: u64,
-    /// How long ago, at most, the supplier had all that every other site had whose logs it knows and that is
-    /// not away: ages add up over relays.
-    #[prost(uint64, tag = "7")]
-    pub level_age_micros: u64,
-    /// Sites that are away: the supplier has not known for 2 s that it has all they have. Since the last
+    /// How long ago, at most, the supplier had all that other sites had which are not away, and of which it tells a log
+    /// that came through one site, through two, and so on: ages add up over relays. The consumer is left out.
+    #[prost(uint64, repeated, tag = "7")]
+    pub level_age_micros: ::prost::alloc::vec::Vec<u64>,
+    /// Sites that are away: the supplier has not known for 2 s, and 2 s more for each site on the way, that it has all they have. Since the last
     /// heartbeat of this stream these went, and these came back.
     #[prost(string, repeated, tag = "8")]
     pub gone: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
@@ -389,6 +389,10 @@ pub struct Heartbeat {
     /// than 0 while it has not read yet what it knows to have changed.
     #[prost(uint64, tag = "10")]
     pub own_age_micros: u64,
+    /// Through how many sites each of `changed` came, in the same order: 0 for the supplier's own logs, and 15 for more
+    /// and for those that come from nobody now. What is not told counts as 15.
+    #[prost(uint32, repeated, tag = "11")]
+    pub hops: ::prost::alloc::vec::Vec<u32>,
 }
 /// Batch is a run of records of one log, exactly as their origin wrote them.
 #[derive(Clone, PartialEq, ::prost::Message)]
