@@ -11,11 +11,11 @@ use crate::{Broken, memory::Served, names, world::World};
 
 impl World {
     /// What a phone gets at a site that asks all the others which are not away; none where one of them has not told.
-    pub(crate) fn asked(&self, number: usize, file: &FileId) -> Option<Served> {
-        let site = self.sites.get(number)?;
-        let process = site.process.as_ref()?;
+    pub(crate) fn asked(&mut self, number: usize, file: &FileId) -> Option<Served> {
+        let process = self.sites.get_mut(number)?.process.as_mut()?;
         let now = Duration::from_micros(self.now - process.began);
         let standing = process.engine.standing(now, |_| true);
+        let site = self.sites.get(number)?;
         let (mut told, mut told_by) = (site.memory.look(file), BTreeSet::new());
         for way in &standing.ways {
             let Some((peer, theirs)) = self.told_over(number, &way.site, file) else { continue };

@@ -186,10 +186,10 @@ impl World {
     }
 
     /// How old what a site knows of the others is, at most.
-    fn worst_age(&self) -> Result<u64, Broken> {
+    fn worst_age(&mut self) -> Result<u64, Broken> {
         let mut worst = 0;
-        for site in &self.sites {
-            let Some(process) = &site.process else { continue };
+        for site in &mut self.sites {
+            let Some(process) = &mut site.process else { continue };
             let until = process.engine.fresh_until();
             let until = until.map(|until| process.began + crate::world::micros(until));
             let until = until.ok_or_else(|| {

@@ -210,9 +210,10 @@ impl World {
         served: &Served,
     ) -> Result<(), Broken> {
         self.report.judged += 1;
+        let Some(process) = &mut self.sites[number].process else { return Ok(()) };
+        let until = process.engine.fresh_until();
         let site = &self.sites[number];
-        let Some(process) = &site.process else { return Ok(()) };
-        let Some(until) = process.engine.fresh_until() else { return Ok(()) };
+        let Some((process, until)) = site.process.as_ref().zip(until) else { return Ok(()) };
         let until = process.began + u64::try_from(until.as_micros()).unwrap_or(0);
         let away: BTreeSet<usize> = (0..self.sites.len())
             .filter(|other| process.engine.away().contains(&names::site(*other)))
@@ -259,7 +260,8 @@ impl World {
     /// is waited for no more.
     pub(crate) fn await_freshness(&mut self) -> Result<(), Broken> {
         let deadline = self.now + PATIENCE_MICROS;
-        while let Some(number) = self.members().into_iter().find(|number| !self.is_fresh(*number)) {
+        let members = self.members();
+        while let Some(number) = members.iter().copied().find(|number| !self.is_fresh(*number)) {
             self.step()?;
             if self.now > deadline {
                 let how = format!("{} never comes to know that it is fresh", names::site(number));
@@ -269,8 +271,8 @@ impl World {
         Ok(())
     }
 
-    fn is_fresh(&self, number: usize) -> bool {
-        let Some(process) = &self.sites[number].process else { return false };
+    fn is_fresh(&mut self, number: usize) -> bool {
+        let Some(process) = &mut self.sites[number].process else { return false };
         let now = Duration::from_micros(self.now - process.began);
         let standing = process.engine.freshness(now);
         let is_recent = |until: Duration| now.saturating_sub(until) < RECENT;

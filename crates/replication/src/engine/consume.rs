@@ -162,6 +162,7 @@ impl Engine {
         let theirs = cursors(std::mem::take(&mut beat.changed))?;
         let hops = std::mem::take(&mut beat.hops);
         let is_live = self.session(id).is_some_and(|s| s.live.id == subscription);
+        self.note_level(id);
         if is_live {
             let told = theirs.iter().filter(|cursor| cursor.log.id.site == site).cloned();
             let unheard = self.session(id).map(|s| std::mem::take(&mut s.unheard));
@@ -177,13 +178,13 @@ impl Engine {
             self.offered(id, theirs, hops)?;
         }
         let time = self.time;
-        let Engine { links, level, logs, .. } = self;
+        let Engine { links, level, .. } = self;
         if let Some(session) =
             session_of(links, id).filter(|session| session.live.id == subscription)
         {
             level.know(&session.site, now);
             session.measure(&beat, time);
-            session.level(id, logs, level);
+            session.level(id, level);
         }
         self.ack(subscription, beat.number);
         Ok(())

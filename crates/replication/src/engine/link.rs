@@ -75,6 +75,8 @@ pub(crate) struct Session {
     pub(crate) offset_micros: Option<i64>,
     round_trip: Option<Duration>,
     claim: Option<Claim>,
+    /// We have had all that it tells, and the sites behind the peer are not noted yet.
+    is_level: bool,
     /// A heartbeat came.
     has_told: bool,
     /// Sites of which the peer has told a log: it knows of no others.
@@ -287,6 +289,7 @@ impl Session {
             offset_micros: None,
             round_trip: None,
             claim: None,
+            is_level: false,
             has_told: false,
             told_sites: BTreeSet::new(),
             near: BTreeSet::new(),
@@ -340,27 +343,33 @@ impl Session {
         self.claim = at.map(|at| Claim { at, own_age, ages });
     }
 
-    /// Notes of which sites we have all that the last heartbeat told: of those that are next to the peer, and of those of
-    /// which we take a log there. What it tells of others it may have from us.
-    pub(crate) fn level(&self, link: LinkId, logs: &Logs, level: &mut Level) {
+    /// We have come to have more of what the last heartbeat told. Of the peer itself that is noted at once, of the sites
+    /// behind it later: there may be a thousand of them, and more comes with every batch.
+    pub(crate) fn level(&mut self, link: LinkId, level: &mut Level) {
         let Some(claim) = &self.claim else { return };
         let blind = mutant::is(Mutant::LaggingIsLevel);
-        if self.lagging.is_empty() || blind {
-            let unlike: BTreeSet<_> = self.unlike.keys().map(|log| &log.site).collect();
-            let taken: BTreeSet<_> = self.live_logs.iter().map(|log| &log.site).collect();
-            let told = |site: &&SiteName| **site != self.site && self.told_sites.contains(*site);
-            for site in taken.union(&self.near.iter().collect()).copied().filter(told) {
-                if self.away.contains(site) {
-                    level.gone(link, site);
-                } else if !unlike.contains(site) {
-                    let hops = logs.hops_there(link, site).max().unwrap_or(HOPS_MAX);
-                    level.reach(link, hops, site, claim.level_at(logs.hops_there(link, site)));
-                }
-            }
-        }
         let is_own = |log: &LogId| log.site == self.site;
         if !self.lagging.iter().chain(self.unlike.keys()).any(is_own) || blind {
             level.reach(link, 0, &self.site, claim.at.checked_sub(claim.own_age));
+        }
+        self.is_level |= self.lagging.is_empty() || blind;
+    }
+
+    /// Notes of which sites behind the peer we have had all since then, before the next heartbeat tells of more: of those
+    /// that are next to it, and of those of which we take a log there. What it tells of others it may have from us.
+    pub(crate) fn note_level(&mut self, link: LinkId, logs: &Logs, level: &mut Level) {
+        let Some(claim) = self.claim.as_ref().filter(|_| self.is_level) else { return };
+        self.is_level = false;
+        let unlike: BTreeSet<_> = self.unlike.keys().map(|log| &log.site).collect();
+        let taken: BTreeSet<_> = self.live_logs.iter().map(|log| &log.site).collect();
+        let told = |site: &&SiteName| **site != self.site && self.told_sites.contains(*site);
+        for site in taken.union(&self.near.iter().collect()).copied().filter(told) {
+            if self.away.contains(site) {
+                level.gone(link, site);
+            } else if !unlike.contains(site) {
+                let hops = logs.hops_there(link, site).max().unwrap_or(HOPS_MAX);
+                level.reach(link, hops, site, claim.level_at(logs.hops_there(link, site)));
+            }
         }
     }
 

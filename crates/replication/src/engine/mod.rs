@@ -247,6 +247,7 @@ impl Engine {
         self.settle_again();
         self.think_of_snapshot();
         self.read_parted_again();
+        self.note_levels();
         self.level.watch(now);
         if self.clocks.tick(self.time) {
             for session in self.links.iter_mut().filter_map(Link::session_mut) {
@@ -323,7 +324,7 @@ impl Engine {
             let (id, lags) = (link.id, state.lag(link.id) > 0);
             let Some(session) = link.session_mut() else { continue };
             if session.moved(state, lags) {
-                session.level(id, &self.logs, &mut self.level);
+                session.level(id, &mut self.level);
             }
         }
     }

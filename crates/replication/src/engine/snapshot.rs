@@ -228,7 +228,7 @@ impl Engine {
         }
         let links = self.links.iter().map(|link| link.id);
         let is_needed = |link: &LinkId| {
-            !self.is_avoided(*link) && self.has_control_logs_of(*link) && self.is_far_behind(*link)
+            self.is_far_behind(*link) && !self.is_avoided(*link) && self.has_control_logs_of(*link)
         };
         let Some(link) = links.into_iter().find(is_needed) else { return };
         tracing::info!(lag = self.lag(link), "far behind a peer: a snapshot is taken first");
@@ -238,25 +238,37 @@ impl Engine {
     }
 
     fn is_far_behind(&self, link: LinkId) -> bool {
-        let lag = self.lag(link);
-        let here = self.taken_files().fold(0, |sum: u64, s| sum.saturating_add(s.ours.sequence));
-        let share = here.checked_div(SNAPSHOT_LAG_SHARE).unwrap_or(here);
         let is_stuck = |log: &LogId| {
             let state = self.logs.get(log);
             state.is_some_and(|state| state.source.is_none() && state.lag(link) > 0)
         };
-        lag > self.snapshots.beyond.max(share) || self.snapshots.below_floor.iter().any(is_stuck)
+        let lag = self.lag(link);
+        (lag > self.snapshots.beyond && lag > self.share())
+            || self.snapshots.below_floor.iter().any(is_stuck)
     }
 
+    /// Records so far behind that they are a good part of what is here.
+    fn share(&self) -> u64 {
+        let here = self.taken_files().fold(0, |sum: u64, s| sum.saturating_add(s.ours.sequence));
+        here.checked_div(SNAPSHOT_LAG_SHARE).unwrap_or(here)
+    }
+
+    /// Records of files that a peer has and we have not.
     fn lag(&self, link: LinkId) -> u64 {
-        self.taken_files().fold(0, |sum: u64, state| sum.saturating_add(state.lag(link)))
+        let place = usize::try_from(link.0).ok();
+        let session = place.and_then(|place| self.links.get(place)?.session());
+        let lagging = session.into_iter().flat_map(|session| &session.lagging);
+        let taken = lagging.filter_map(|log| self.logs.get(log)).filter(|s| self.is_taken_file(s));
+        taken.fold(0, |sum: u64, state| sum.saturating_add(state.lag(link)))
+    }
+
+    fn is_taken_file(&self, state: &LogState) -> bool {
+        state.log.kind == LogKind::Files && state.log.id.site != self.site
     }
 
     /// The logs that a snapshot may bring forward.
     fn taken_files(&self) -> impl Iterator<Item = &LogState> {
-        let is_other =
-            |state: &&LogState| state.log.kind == LogKind::Files && state.log.id.site != self.site;
-        self.logs.all().filter(is_other)
+        self.logs.all().filter(|state| self.is_taken_file(state))
     }
 
     fn logs_of_files_are_dirty(&mut self) {

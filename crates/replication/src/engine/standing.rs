@@ -6,6 +6,7 @@ use bruri_domain::{SiteName, limits::ASK_HUBS_MAX};
 
 use super::{
     Engine,
+    consume::session_of,
     io::{LinkId, Moment},
     link::Link,
 };
@@ -41,8 +42,28 @@ pub struct AskWay {
 impl Engine {
     /// Until when this site has all that every site had which is not away; none where it has not found out
     /// since it began.
-    pub fn fresh_until(&self) -> Option<Moment> {
+    pub fn fresh_until(&mut self) -> Option<Moment> {
+        self.note_levels();
         self.level.at(self.time.now)
+    }
+
+    /// Notes of which sites behind peers we have all.
+    pub(super) fn note_levels(&mut self) {
+        let Self { links, logs, level, .. } = self;
+        for link in links {
+            let id = link.id;
+            if let Some(session) = link.session_mut() {
+                session.note_level(id, logs, level);
+            }
+        }
+    }
+
+    /// The same of those behind one peer.
+    pub(super) fn note_level(&mut self, id: LinkId) {
+        let Self { links, logs, level, .. } = self;
+        if let Some(session) = session_of(links, id) {
+            session.note_level(id, logs, level);
+        }
     }
 
     /// The sites that are away: not known for 2 s to have nothing that is not here.
@@ -51,7 +72,8 @@ impl Engine {
     }
 
     /// How fresh this site is now, without whom to ask: every read wants to know.
-    pub fn freshness(&self, now: Moment) -> Standing {
+    pub fn freshness(&mut self, now: Moment) -> Standing {
+        self.note_levels();
         let (until, away) = (self.level.at(now), self.level.away().len());
         let mut standing = Standing { until, away, ..Standing::default() };
         if self.snapshots.is_copying() {
@@ -64,7 +86,7 @@ impl Engine {
     }
 
     /// How this site stands now, given which connections may be used to ask.
-    pub fn standing(&self, now: Moment, usable: impl Fn(LinkId) -> bool) -> Standing {
+    pub fn standing(&mut self, now: Moment, usable: impl Fn(LinkId) -> bool) -> Standing {
         let mut standing = self.freshness(now);
         standing.needed.extend(self.level.present().cloned());
         if standing.is_copying {
