@@ -14,6 +14,7 @@ mod erasure;
 mod erasure_traces;
 mod five_sites;
 mod fresh;
+mod hubs;
 mod kills;
 mod lag;
 mod lost_tails;

@@ -109,7 +109,7 @@ pub const TLS_CERTIFICATES_MAX: usize = 16;
 /// Characters of a deployment's name.
 pub const DEPLOYMENT_NAME_CHARS_MAX: usize = 63;
 /// Connections from peers, without those in handshake.
-pub const PEER_CONNECTIONS_MAX: usize = 256;
+pub const PEER_CONNECTIONS_MAX: usize = 512;
 /// Connections in handshake; beyond, the address with the most of them loses its oldest.
 pub const PEER_HANDSHAKES_MAX: usize = 64;
 /// Seconds that a TLS handshake may last, and the wait for the peer's first word after it.
@@ -153,6 +153,8 @@ pub const JOIN_MESSAGE_BYTES_MAX: usize = 512 * 1024;
 pub const JOIN_CONNECTIONS_MAX: usize = 8;
 /// Seconds after a start for which members are not dialled that a configured address may lead to.
 pub const MEMBER_DIAL_SECONDS: u64 = 3;
+/// Seconds for which a hub dials a site that does not dial it any more: it may just restart.
+pub const MEMBER_LEFT_SECONDS: u64 = 10;
 /// Seconds from connecting to being joined.
 pub const JOIN_SECONDS_MAX: u64 = 20;
 
@@ -161,7 +163,7 @@ pub const JOIN_SECONDS_MAX: u64 = 20;
 /// Addresses on which phones are served.
 pub const EDGE_ADDRESSES_MAX: usize = 16;
 /// Peers that a configuration names.
-pub const PEERS_MAX: usize = 256;
+pub const PEERS_MAX: usize = 512;
 /// Connections to the database that a configuration may ask for; a private one takes 40 in all.
 pub const DATABASE_POOL_MAX: u32 = 30;
 /// Connections to the metrics listener; more wait.
@@ -273,8 +275,9 @@ pub const PEER_ANSWERS_MAX: usize = 64;
 pub const ASK_FAILURES_MAX: u32 = 3;
 /// Milliseconds of that while.
 pub const ASK_BREAK_MILLIS: u64 = 1000;
-/// Sites that a peer is asked to ask in our place.
-pub const ASK_FORWARDS_MAX: usize = PEERS_MAX;
+/// Sites that peers are asked to ask in our place; where there are more, only peers are asked: a thousand offices would
+/// ask each other with every log-in.
+pub const ASK_FORWARDS_MAX: usize = 64;
 /// Peers that are asked to ask the same site in our place.
 pub const ASK_HUBS_MAX: usize = 2;
 /// Bytes of bodies in one answer to a peer; with more, this site cannot tell.

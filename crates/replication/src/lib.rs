@@ -34,6 +34,7 @@ use tokio::time::Instant;
 pub use ask::Told;
 pub use compare::Compared;
 pub use driver::AlreadyRunning;
+pub use members::Dials;
 pub use serve::Doors;
 pub use status::{PeerState, PeerStatus};
 
@@ -54,6 +55,7 @@ struct Inner {
     store: Store,
     tls: Tls,
     ways: Ways,
+    dials: Dials,
     members: ArcSwap<Membership>,
     engine: Mutex<Engine>,
     began: Instant,
@@ -71,12 +73,13 @@ struct Inner {
 }
 
 impl Replication {
-    /// Replication of the store's site with the peers at these addresses (host:port). `release` is told
-    /// to peers.
+    /// Replication of the store's site with the peers at these addresses (host:port). of the members those are
+    /// dialled that `dials` says. `release` is told to peers.
     pub async fn new(
         store: Store,
         tls: Tls,
         addresses: &[String],
+        dials: Dials,
         release: &'static str,
     ) -> Result<Self, StoreError> {
         let identity = Identity {
@@ -92,6 +95,7 @@ impl Replication {
             store,
             tls,
             ways: Ways::of_configuration(addresses),
+            dials,
             members: ArcSwap::default(),
             engine: Mutex::new(engine),
             began: Instant::now(),

@@ -2,11 +2,16 @@
 //! configuration names.
 
 use std::{
+    collections::BTreeSet,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use bruri_domain::{Member, MemberState, Membership, SiteName, limits::MEMBER_DIAL_SECONDS};
+use bruri_domain::{
+    Member, MemberState, Membership, SiteName,
+    limits::{MEMBER_DIAL_SECONDS, MEMBER_LEFT_SECONDS},
+};
+use tokio::time::Instant;
 use tonic::{Request, Status};
 
 use crate::{
@@ -18,8 +23,34 @@ use crate::{
 /// For so long configured addresses may turn out to be those of members.
 const GRACE: Duration = Duration::from_secs(MEMBER_DIAL_SECONDS);
 
+/// For so long a hub dials a site that does not dial it any more.
+const LEFT: Duration = Duration::from_secs(MEMBER_LEFT_SECONDS);
+
 /// The ways to peers, by their links.
 pub(crate) struct Ways(Mutex<Vec<Way>>);
+
+/// Which members a site dials. Addresses that the configuration names are tried in any case; the connection is kept to
+/// those that are to be dialled.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Dials {
+    /// Every one: up to about 50 sites.
+    #[default]
+    All,
+    /// These, which are hubs: the data of all others comes through them.
+    Only(BTreeSet<SiteName>),
+    /// These, other hubs, and whoever dials this site.
+    Hub(BTreeSet<SiteName>),
+}
+
+impl Dials {
+    /// Whether it is named that a site is dialled.
+    pub fn names(&self, site: &SiteName) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(named) | Self::Hub(named) => named.contains(site),
+        }
+    }
+}
 
 /// The way to a peer.
 #[derive(Clone)]
@@ -29,6 +60,8 @@ struct Way {
     /// The member that it leads to; none where the configuration names the address.
     member: Option<SiteName>,
     is_dropped: bool,
+    /// When it was last to be gone.
+    wanted: Instant,
 }
 
 impl Ways {
@@ -37,6 +70,7 @@ impl Ways {
             addresses: vec![address.clone()],
             member: None,
             is_dropped: false,
+            wanted: Instant::now(),
         };
         Self(Mutex::new(addresses.iter().map(way).collect()))
     }
@@ -55,6 +89,14 @@ impl Ways {
 }
 
 impl Way {
+    /// Takes over where a member is now; `false` where it is none any more, or nowhere.
+    fn follow(&mut self, member: Option<&Member>) -> bool {
+        let joined = member.filter(|known| known.state == MemberState::Joined);
+        let Some(known) = joined.filter(|known| !known.addresses.is_empty()) else { return false };
+        self.addresses.clone_from(&known.addresses);
+        true
+    }
+
     /// Whether a member is reached this way, or may be.
     fn leads_to(&self, member: &Member, status: &PeerStatus) -> bool {
         let same = |address| member.addresses.contains(address);
@@ -81,10 +123,11 @@ impl Replication {
     pub fn dial_members(&self) {
         let members = self.inner.members.load();
         let statuses = self.engine().peers();
+        let dialled = self.dialled();
         let mut ways = self.inner.ways.lock();
         let before = ways.clone();
-        self.close_ways(&mut ways, &members, &statuses);
-        self.open_ways(&mut ways, &members, &statuses);
+        self.close_ways(&mut ways, &members, &statuses, &dialled);
+        self.open_ways(&mut ways, &members, &statuses, &dialled);
         let is_changed = before.len() != ways.len()
             || before.iter().zip(ways.iter()).any(|(a, b)| a.is_dropped != b.is_dropped);
         drop(ways);
@@ -93,29 +136,59 @@ impl Replication {
         }
     }
 
-    fn close_ways(&self, ways: &mut [Way], members: &Membership, statuses: &[PeerStatus]) {
-        let configured: Vec<&SiteName> = ways
+    /// Tells whether a site is to be dialled now.
+    fn dialled(&self) -> impl Fn(&SiteName) -> bool + use<> {
+        let dials = self.inner.dials.clone();
+        let consumers = match dials {
+            Dials::Hub(_) => self.engine().consumers(),
+            Dials::All | Dials::Only(_) => BTreeSet::new(),
+        };
+        move |site| dials.names(site) || consumers.contains(site)
+    }
+
+    fn close_ways(
+        &self,
+        ways: &mut [Way],
+        members: &Membership,
+        statuses: &[PeerStatus],
+        dialled: &impl Fn(&SiteName) -> bool,
+    ) {
+        let configured: Vec<SiteName> = ways
             .iter()
             .zip(statuses)
-            .filter(|(way, _)| way.member.is_none())
-            .filter_map(|(_, status)| status.site.as_ref())
+            .filter(|(way, _)| way.member.is_none() && !way.is_dropped)
+            .filter_map(|(_, status)| status.site.clone())
+            .filter(dialled)
             .collect();
-        for (place, way) in ways.iter_mut().enumerate().filter(|(_, way)| !way.is_dropped) {
-            let Some(site) = &way.member else { continue };
-            let known = members.get(site).filter(|known| known.state == MemberState::Joined);
-            match known {
-                Some(known) if !configured.contains(&site) && !known.addresses.is_empty() => {
-                    way.addresses.clone_from(&known.addresses);
-                }
-                _ => {
-                    way.is_dropped = true;
-                    self.engine().drop_link(LinkId(u32::try_from(place).unwrap_or(u32::MAX)));
-                }
+        let now = Instant::now();
+        for (place, (way, status)) in ways.iter_mut().zip(statuses).enumerate() {
+            if way.is_dropped {
+                continue;
+            }
+            let is_dialled = way.member.as_ref().or(status.site.as_ref()).is_none_or(dialled);
+            if is_dialled {
+                way.wanted = now;
+            }
+            let is_left = now.saturating_duration_since(way.wanted) >= LEFT;
+            let is_needed = match &way.member {
+                None => is_dialled,
+                Some(site) if is_left || configured.contains(site) => false,
+                Some(site) => way.follow(members.get(site)),
+            };
+            if !is_needed {
+                way.is_dropped = true;
+                self.engine().drop_link(LinkId(u32::try_from(place).unwrap_or(u32::MAX)));
             }
         }
     }
 
-    fn open_ways(&self, ways: &mut Vec<Way>, members: &Membership, statuses: &[PeerStatus]) {
+    fn open_ways(
+        &self,
+        ways: &mut Vec<Way>,
+        members: &Membership,
+        statuses: &[PeerStatus],
+        dialled: &impl Fn(&SiteName) -> bool,
+    ) {
         let unknown = ways
             .iter()
             .zip(statuses)
@@ -124,7 +197,8 @@ impl Replication {
             return;
         }
         let ours = self.inner.store.site();
-        for member in members.joined().filter(|m| m.site != *ours && !m.addresses.is_empty()) {
+        let others = members.joined().filter(|m| m.site != *ours && !m.addresses.is_empty());
+        for member in others.filter(|member| dialled(&member.site)) {
             let leads = |(way, status): (&Way, &PeerStatus)| way.leads_to(member, status);
             if ways.iter().zip(statuses).any(leads) {
                 continue;
@@ -135,8 +209,15 @@ impl Replication {
                 addresses: member.addresses.clone(),
                 member: Some(member.site.clone()),
                 is_dropped: false,
+                wanted: Instant::now(),
             });
         }
+    }
+
+    /// Whether there are members besides this site.
+    pub fn has_others(&self) -> bool {
+        let ours = self.inner.store.site();
+        self.inner.members.load().joined().any(|member| member.site != *ours)
     }
 
     /// How each peer is: those of the configuration in its order, then other members.

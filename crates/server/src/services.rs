@@ -281,9 +281,15 @@ async fn start_replication(
     let ours = config.replication.advertise.as_deref();
     let others: Vec<String> =
         config.replication.peers.iter().filter(|p| Some(p.as_str()) != ours).cloned().collect();
-    let replication = Replication::new(store.clone(), tls.clone(), &others, RELEASE)
-        .await
-        .context("start replication")?;
+    let replication = Replication::new(
+        store.clone(),
+        tls.clone(),
+        &others,
+        config.replication.dials.clone(),
+        RELEASE,
+    )
+    .await
+    .context("start replication")?;
     replication.snapshot_beyond(config.replication.snapshot_records);
     let members = Members::new(config, store.clone(), replication.clone(), tls);
     // Before the first connection, so that nobody is let in for a moment who was retired.

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bruri_simulation::{Options, Report, run};
+use bruri_simulation::{Options, Report, hubs, run};
 
 /// `BRURI_SCHEDULES` asks for more.
 fn schedules() -> u64 {
@@ -46,4 +46,10 @@ fn a_seed_gives_the_same_run_again() {
     let options = Options { millis: 4000, ..Options::draw(3) };
     let [one, two] = [(); 2].map(|()| run(&options).map(|report: Report| report.events));
     assert_eq!(one, two);
+}
+
+#[test]
+fn around_hubs_all_have_all_over_three_hops_and_the_loss_of_one_is_soon_healed() {
+    let outcome = hubs::run(&Options::around_hubs(1, 30, 6)).unwrap();
+    outcome.judge().unwrap();
 }

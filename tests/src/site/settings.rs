@@ -22,6 +22,10 @@ pub struct Settings {
     pub log: String,
     /// So many records behind, it takes a snapshot; none: the default.
     pub snapshot_records: Option<u64>,
+    /// The members that it dials; empty: all.
+    pub dial: Vec<String>,
+    /// It dials those that dial it, too.
+    pub is_hub: bool,
 }
 
 impl Settings {
@@ -35,6 +39,8 @@ impl Settings {
             database_url: None,
             log: "info".to_owned(),
             snapshot_records: None,
+            dial: Vec::new(),
+            is_hub: false,
         }
     }
 
@@ -52,7 +58,7 @@ impl Settings {
             "[site]\nname = {name:?}\ndata_dir = \"{data_dir}\"\n{key}\n\
              [edge]\nhttp = [{phones}]\n\n\
              [database]\nurl = {url:?}\n\n\
-             [replication]\nlisten = {listen}\n{peers}{snapshot}\n{tls}\n\
+             [replication]\nlisten = {listen}\n{peers}{dial}{snapshot}\n{tls}\n\
              [telemetry]\nmetrics = {metrics}\nlog = {log:?}\n",
             name = self.name,
             data_dir = data_dir.display(),
@@ -60,6 +66,7 @@ impl Settings {
             phones = quoted(&self.address.phones()),
             url = self.database_url.as_deref().unwrap_or_default(),
             listen = quoted(&self.address.peers()),
+            dial = format_args!("dial = {:?}\nhub = {}\n", self.dial, self.is_hub),
             snapshot = snapshot.unwrap_or_default(),
             tls = self.tls(),
             metrics = quoted(&self.address.metrics()),

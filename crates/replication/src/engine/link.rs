@@ -16,6 +16,7 @@ use rand::Rng;
 use super::{
     backoff::Backoff,
     choice::{SILENT, Way},
+    claim::Claim,
     io::{LinkError, LinkId, Moment, SubscriptionId, Time},
     level::Level,
     logs::{LogState, Logs},
@@ -104,27 +105,6 @@ pub(crate) struct Stream {
 pub(crate) struct CatchUp {
     pub(crate) stream: Stream,
     pub(crate) logs: BTreeSet<LogId>,
-}
-
-/// What the last heartbeat claims: what it told was so then.
-#[derive(Clone, Debug)]
-struct Claim {
-    at: Moment,
-    own_age: Duration,
-    /// Of the sites at each distance from the peer, from one hop on.
-    ages: Vec<Duration>,
-}
-
-impl Claim {
-    /// When the peer was level with a site that is so many hops from it, by each of its logs.
-    fn level_at(&self, hops: impl Iterator<Item = u8>) -> Option<Moment> {
-        let age = |hops: u8| match hops {
-            0 => Some(self.own_age),
-            _ => self.ages.get(usize::from(hops).saturating_sub(1)).copied(),
-        };
-        let ages: Option<Vec<Duration>> = hops.map(age).collect();
-        self.at.checked_sub(ages?.into_iter().max()?)
-    }
 }
 
 impl Stream {
@@ -331,16 +311,7 @@ impl Session {
                 };
             }
         }
-        let unless = |mutant| u64::from(!mutant::is(mutant));
-        let relayed = beat.level_age_micros.iter().take(usize::from(HOPS_MAX));
-        let ages = relayed.map(|age| age.saturating_mul(unless(Mutant::RelayIsFresh)));
-        let ages: Vec<Duration> = ages.map(Duration::from_micros).collect();
-        let trip =
-            if mutant::is(Mutant::FreshOnArrival) { Some(Duration::ZERO) } else { self.round_trip };
-        let at = trip.map(|trip| time.now.saturating_sub(trip));
-        let unread = beat.own_age_micros.saturating_mul(unless(Mutant::UnreadIsKnown));
-        let own_age = Duration::from_micros(unread);
-        self.claim = at.map(|at| Claim { at, own_age, ages });
+        self.claim = Claim::of(beat, self.round_trip, time.now);
     }
 
     /// We have come to have more of what the last heartbeat told. Of the peer itself that is noted at once, of the sites

@@ -1,5 +1,7 @@
 //! The membership: who is not let in, and which ways to peers come and go with it.
 
+use std::collections::BTreeSet;
+
 use bruri_domain::{MemberState, Membership, SiteName};
 
 use super::{
@@ -57,6 +59,12 @@ impl Engine {
     /// Whether a site is one of which nothing is expected any more.
     pub(super) fn is_retired(&self, site: &SiteName) -> bool {
         self.members.get(site).is_some_and(|member| member.state == MemberState::Retired)
+    }
+
+    /// The sites that take logs from here.
+    pub fn consumers(&self) -> BTreeSet<SiteName> {
+        let greeted = self.supplies.all().filter(|supply| supply.greeted);
+        greeted.map(|supply| supply.peer.clone()).collect()
     }
 
     /// Adds the way to one more peer; returns its number. It is dialled at the next turn.

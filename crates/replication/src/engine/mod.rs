@@ -2,12 +2,13 @@
 //!
 //! The daemon's driver and a simulation run the same engine. Read in this order: [`io`], `hello`, `logs`
 //! (who has what), `choice` and `place` (from whom a log is taken, on which stream), `link`, `consume` and `apply`
-//! (our side of a connection), `snapshot` (how one that is far behind catches up), `supplies`, `supply` and `beats` (the peer's side), `forks`, `level` (how fresh we are), `standing` (what a read is told of that), `clocks` and `report`.
+//! (our side of a connection), `snapshot` (how one that is far behind catches up), `supplies`, `supply` and `beats` (the peer's side), `forks`, `claim` and `level` (how fresh we are), `standing` (what a read is told of that), `clocks` and `report`.
 
 mod apply;
 mod backoff;
 mod beats;
 mod choice;
+mod claim;
 mod clocks;
 mod consume;
 mod forks;
@@ -405,14 +406,6 @@ impl Engine {
                 tracing::warn!(peer = %supply.peer, error = text, "a peer sent what is not understood");
             }
             self.effects.push(Effect::Dismiss { supply: id, why });
-        }
-    }
-
-    /// Every stream does what there is to do for it now.
-    fn supply(&mut self) {
-        for id in self.supplies.take_stirred(self.time.now) {
-            self.with_supply(id, Supply::go_on);
-            self.supplies.rest(id);
         }
     }
 

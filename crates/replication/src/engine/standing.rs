@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bruri_domain::{SiteName, limits::ASK_HUBS_MAX};
+use bruri_domain::{
+    SiteName,
+    limits::{ASK_FORWARDS_MAX, ASK_HUBS_MAX},
+};
 
 use super::{
     Engine,
@@ -116,7 +119,7 @@ impl Engine {
         }
     }
 
-    /// Each needed site directly, or through up to two peers that do not take it for away.
+    /// Each needed site directly, or, where they are not too many, through up to two peers that do not take it for away.
     fn ways_to(
         &self,
         needed: &BTreeSet<SiteName>,
@@ -138,7 +141,11 @@ impl Engine {
                 forward: Vec::new(),
             })
             .collect();
-        for site in needed.iter().filter(|site| !direct.contains_key(site)) {
+        let behind: Vec<&SiteName> = needed.iter().filter(|s| !direct.contains_key(s)).collect();
+        if behind.len() > ASK_FORWARDS_MAX {
+            return ways;
+        }
+        for site in behind {
             let knows = |way: &AskWay| direct.get(&way.site)?.session()?.knows(site);
             let mut hubs: Vec<(bool, &mut AskWay)> =
                 ways.iter_mut().filter_map(|way| Some((knows(way)?, way))).collect();

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bruri_domain::LogId;
 
 use super::{
+    Engine,
     io::{Moment, SupplyId},
     logs::Logs,
     supply::Supply,
@@ -84,6 +85,16 @@ impl Supplies {
         self.alarms.extend(due.map(|due| (due, id)));
         if let Some(before) = before {
             self.alarms.remove(&(before, id));
+        }
+    }
+}
+
+impl Engine {
+    /// Every stream does what there is to do for it now.
+    pub(super) fn supply(&mut self) {
+        for id in self.supplies.take_stirred(self.time.now) {
+            self.with_supply(id, Supply::go_on);
+            self.supplies.rest(id);
         }
     }
 }

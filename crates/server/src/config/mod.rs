@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use bruri_domain::SiteName;
+use bruri_replication::Dials;
 
 pub use sections::{
     DatabaseSection, EdgeSection, OpsSection, ReplicationSection, Secret, Sections, SiteSection,
@@ -74,6 +75,8 @@ pub struct Replication {
     pub advertise: Option<String>,
     /// The other sites, `host:port` each.
     pub peers: Vec<String>,
+    /// Which members are dialled.
+    pub dials: Dials,
     /// So many records behind, a site copies the states of files first.
     pub snapshot_records: u64,
     /// What proves who a site is; none: no replication.

@@ -65,6 +65,10 @@ pub struct ReplicationSection {
     pub advertise: String,
     /// The other sites.
     pub peers: Vec<String>,
+    /// The members that are dialled; none: all.
+    pub dial: Vec<String>,
+    /// Those that dial this site are dialled, too.
+    pub hub: bool,
     /// So many records behind, a site copies the states of files first.
     pub snapshot_records: u64,
     /// What proves who a site is.
@@ -121,6 +125,8 @@ impl Default for ReplicationSection {
             listen: "0.0.0.0:7440".to_owned(),
             advertise: String::new(),
             peers: Vec::new(),
+            dial: Vec::new(),
+            hub: false,
             snapshot_records: SNAPSHOT_LAG_RECORDS_DEFAULT,
             tls: TlsSection::default(),
         }

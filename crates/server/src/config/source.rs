@@ -24,6 +24,8 @@ pub(super) const KEYS: &[(&str, Kind)] = &[
     ("replication.listen", Kind::Text),
     ("replication.advertise", Kind::Text),
     ("replication.peers", Kind::List),
+    ("replication.dial", Kind::List),
+    ("replication.hub", Kind::Text),
     ("replication.snapshot_records", Kind::Text),
     ("replication.tls.ca_file", Kind::Text),
     ("replication.tls.cert_file", Kind::Text),

@@ -1,5 +1,6 @@
 //! What an operator may write, and what is said about the rest.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -124,6 +125,8 @@ fn a_value_that_cannot_be_used_is_named_with_its_place_and_what_is_allowed() {
         ("[database]\npool_max = \"many\"", ["database.pool_max", ".toml"]),
         ("[replication]\npeers = [\"tokyo\"]", ["\"tokyo\" in /", "a host and a port"]),
         ("[replication]\npeers = [\"fd00::1:7440\"]", ["fd00", "a host and a port"]),
+        ("[replication]\ndial = [\"Tokyo\"]", ["replication.dial = \"Tokyo\"", "names of sites"]),
+        ("[replication]\nhub = \"yes\"", ["replication.hub", "bool"]),
         ("[replication.tls]\nca_file = \"x\"", ["replication.tls.cert_file", "a file"]),
         ("[telemetry]\nformat = \"xml\"", ["telemetry.format = \"xml\"", "\"text\" or \"json\""]),
         ("[telemetry]\nlog = \"loud\"", ["telemetry.log = \"loud\"", "error, warn, info"]),
@@ -133,6 +136,19 @@ fn a_value_that_cannot_be_used_is_named_with_its_place_and_what_is_allowed() {
         for part in parts {
             assert!(refusal.contains(part), "{text:?} gives {refusal:?} without {part:?}");
         }
+    }
+}
+
+#[test]
+fn a_site_dials_all_those_that_are_named_or_as_a_hub_those_that_dial_it_too() {
+    let named = BTreeSet::from([SiteName::parse("tokyo").unwrap()]);
+    for (text, dials) in [
+        ("", Dials::All),
+        ("[replication]\ndial = [\"tokyo\"]", Dials::Only(named.clone())),
+        ("[replication]\nhub = true", Dials::Hub(BTreeSet::new())),
+        ("[replication]\nhub = true\ndial = [\"tokyo\"]", Dials::Hub(named)),
+    ] {
+        assert_eq!(read(text, &[]).unwrap().replication.dials, dials, "{text}");
     }
 }
 

@@ -1,5 +1,6 @@
 //! Turns what an operator wrote into typed values, or into an error that says what is allowed.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::fs;
 use std::net::SocketAddr;
@@ -7,6 +8,7 @@ use std::path::{self, Path, PathBuf};
 
 use bruri_domain::SiteName;
 use bruri_domain::limits::{DATABASE_POOL_MAX, EDGE_ADDRESSES_MAX, PEERS_MAX, SITE_NAME_CHARS_MAX};
+use bruri_replication::Dials;
 
 use super::source::Read;
 use super::{
@@ -126,8 +128,29 @@ fn replication(read: &Read, data_dir: &Path) -> Result<Replication, ConfigError>
         listen: optional_address(read, "replication.listen", &section.listen)?,
         advertise: Some(section.advertise.clone()).filter(|text| !text.is_empty()),
         peers: section.peers.clone(),
+        dials: dials(read)?,
         snapshot_records: section.snapshot_records,
         tls: tls(read, data_dir)?,
+    })
+}
+
+fn dials(read: &Read) -> Result<Dials, ConfigError> {
+    let section = &read.sections.replication;
+    let key = "replication.dial";
+    if section.dial.len() > PEERS_MAX {
+        let expected = format!("at most {PEERS_MAX} of them");
+        return Err(invalid(read, key, &section.dial.len().to_string(), expected));
+    }
+    let name = |text: &String| {
+        let expected =
+            || format!("names of sites, each 1 to {SITE_NAME_CHARS_MAX} of a-z, 0-9 and -");
+        SiteName::parse(text).map_err(|_| invalid(read, key, text, expected()))
+    };
+    let named: BTreeSet<SiteName> = section.dial.iter().map(name).collect::<Result<_, _>>()?;
+    Ok(match section.hub {
+        true => Dials::Hub(named),
+        false if named.is_empty() => Dials::All,
+        false => Dials::Only(named),
     })
 }
 

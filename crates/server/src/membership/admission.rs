@@ -138,7 +138,7 @@ impl Admission {
 }
 
 impl Members {
-    /// Where a new site finds others: this one first.
+    /// Where a new site finds others: this one first, and no others than those that this one dials: those of a hub are hubs.
     async fn addresses_for(
         &self,
         newcomer: &SiteName,
@@ -146,6 +146,7 @@ impl Members {
         let members = self.store().membership().await?;
         let mut found: Vec<String> = self.0.advertise.iter().cloned().collect();
         let others = members.joined().filter(|member| member.site != *newcomer);
+        let others = others.filter(|member| self.0.dials.names(&member.site));
         let configured = self.0.peers.iter();
         for address in others.flat_map(|member| &member.addresses).chain(configured) {
             if !found.contains(address) && found.len() < PEERS_MAX {

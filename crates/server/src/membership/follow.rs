@@ -47,9 +47,9 @@ impl Members {
         }
     }
 
-    /// Whether there are members to be dialled, as last read.
+    /// Whether there are other members, as last read: one of them may have what our database lost.
     pub(crate) fn has_others(&self) -> bool {
-        !self.0.replication.peers().is_empty()
+        self.0.replication.has_others()
     }
 
     /// Makes the membership known to the connections, and where this site is, once after a start, to the others.

@@ -16,7 +16,7 @@ use anyhow::Context as _;
 use bruri_domain::limits::JOIN_MESSAGE_BYTES_MAX;
 use bruri_domain::{Clock as _, SiteName};
 use bruri_pki::{Authority, files};
-use bruri_replication::{Doors, Replication, tls::Tls};
+use bruri_replication::{Dials, Doors, Replication, tls::Tls};
 use bruri_store::Store;
 use bruri_wire::proto::membership::v1::{
     join_service_server::JoinServiceServer, membership_service_server::MembershipServiceServer,
@@ -45,6 +45,7 @@ struct Inner {
     advertise: Option<String>,
     /// First contacts.
     peers: Vec<String>,
+    dials: Dials,
 }
 
 impl Members {
@@ -60,6 +61,7 @@ impl Members {
             pki,
             advertise: config.replication.advertise.clone().or(listening),
             peers: config.replication.peers.clone(),
+            dials: config.replication.dials.clone(),
         }))
     }
 

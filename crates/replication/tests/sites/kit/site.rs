@@ -10,6 +10,7 @@ use bruri_domain::{
     Author, Clock, Cursor, DeploymentKey, FileId, FileName, Phone, RealmId, SiteName,
     limits::SNAPSHOT_LAG_RECORDS_DEFAULT,
 };
+use bruri_replication::Dials;
 use bruri_replication::{Doors, PeerState, PeerStatus, Replication, Told, tls::Tls};
 use bruri_store::{
     Backup, Committed, Mark, Options, Store,
@@ -119,7 +120,8 @@ impl Place {
         let (lookup, reader) = Reader::new(store.clone());
         let peers: Vec<String> = peers.iter().map(ToString::to_string).collect();
         let tls = self.certificate.tls();
-        let replication = Replication::new(store.clone(), tls, &peers, "0.1.0").await.unwrap();
+        let replication =
+            Replication::new(store.clone(), tls, &peers, Dials::All, "0.1.0").await.unwrap();
         replication.snapshot_beyond(self.snapshot_beyond);
         let listener = match self.listener.take() {
             Some(listener) => listener,
