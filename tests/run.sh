@@ -2,8 +2,9 @@
 # All checks and all tests, on a Debian machine with Rust; what else is missing is installed.
 #
 #   BRURI_REQUIRE_DOCKER=1     a part that needs Docker fails where there is no daemon, else it is skipped
-#   BRURI_INSIDE_CONTAINER=1   set by tests/container.sh, which calls this in a fresh container
-#   BRURI_SCHEDULES            how many schedules the simulation runs; 1000, in the container 100
+#   BRURI_INSIDE_CONTAINER=1   set by tests/container.sh, which calls this in a fresh container: only what a machine may
+#                              lack is tried there, each crate's own tests and whole sites that start, stop and crash
+#   BRURI_SCHEDULES            how many schedules the simulation runs; 1000 where this says nothing
 #   CARGO_BUILD_JOBS           how many compilers at once; all processors by default
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -28,10 +29,12 @@ main() {
 
   run_part check cargo xtask check
   run_part build cargo build --workspace
-  # In the container, which runs the same tests once more, their default will do.
-  [ -n "${BRURI_INSIDE_CONTAINER:-}" ] || export BRURI_SCHEDULES="${BRURI_SCHEDULES:-1000}"
-  run_tests
-  if [ -z "${BRURI_INSIDE_CONTAINER:-}" ] && [ -x tests/container.sh ]; then
+  if [ -n "${BRURI_INSIDE_CONTAINER:-}" ]; then
+    run_tests --workspace --lib --bins
+    run_tests --package bruri-tests --test e2e -- running
+  else
+    export BRURI_SCHEDULES="${BRURI_SCHEDULES:-1000}"
+    run_tests --workspace
     run_docker_part container tests/container.sh
   fi
 
@@ -105,10 +108,10 @@ run_docker_part() {
   fi
 }
 
-# Counts each test as cargo reports it.
+# Counts each test as cargo reports it: `run_tests ARGUMENT…`, those of `cargo test`.
 run_tests() {
   local log=$scratch/tests.log result=0 ok bad ignored
-  bounded bash -o pipefail -c 'cargo test --workspace --no-fail-fast 2>&1 | tee "$1"' _ "$log" ||
+  bounded bash -o pipefail -c 'log=$1; shift; cargo test --no-fail-fast "$@" 2>&1 | tee "$log"' _ "$log" "$@" ||
     result=$?
   ok=$(total "$log" passed)
   bad=$(total "$log" failed)
