@@ -159,7 +159,8 @@ impl Store {
         Ok(entries.collect())
     }
 
-    /// The versions of a file, newest first by the time of their origin, after one.
+    /// The versions of a file, newest first by the time of their origin, after one. One that its origin wrote again, since
+    /// its log forked, is listed once, at the place that counts for more.
     ///
     /// # Errors
     /// [`StoreError::UnknownFile`], [`StoreError::UnknownVersion`] where `after` is none of it.
@@ -170,13 +171,48 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<VersionEntry>, StoreError> {
         let state = self.state(file).await?;
-        let place = match after {
-            Some(after) => self.place(file, after).await?,
-            None => Place { stamp_micros: i64::MAX, log: i32::MAX, sequence: i64::MAX },
+        let (mut place, after) = match after {
+            Some(after) => {
+                let place = self.place(file, after).await?;
+                let at = versions_at(self.pool(), std::slice::from_ref(&place.dot)).await?;
+                (place.place, at.into_iter().next().map(|placed| placed.version))
+            }
+            None => (Place::FIRST, None),
         };
-        let rows = sqlx::query_as!(
-            VersionRow,
-            r#"select log.site, log.epoch, record.sequence, record.payload as "payload!", pruned
+        let mut entries: Vec<VersionEntry> = Vec::new();
+        loop {
+            let wanted = page_rows(limit).saturating_sub_unsigned(entries.len() as u64);
+            let rows = self.versions_below(file, place, wanted).await?;
+            let is_last = (rows.len() as u64) < wanted.unsigned_abs();
+            for row in rows {
+                place = row.place();
+                let placed = row.version.read()?;
+                let standing = standing(&state, &placed.dot);
+                if after.as_ref().is_some_and(|after| is_same(after, &placed.version)) {
+                    continue;
+                }
+                let entry = placed.entry(standing);
+                match entries.iter_mut().rev().find(|e| is_same(&e.version, &entry.version)) {
+                    Some(listed) if entry.standing < listed.standing => *listed = entry,
+                    Some(_) => {}
+                    None => entries.push(entry),
+                }
+            }
+            if is_last || entries.len() as u64 >= page_rows(limit).unsigned_abs() {
+                return Ok(entries);
+            }
+        }
+    }
+
+    async fn versions_below(
+        &self,
+        file: &FileId,
+        place: Place,
+        limit: i64,
+    ) -> Result<Vec<ListedRow>, StoreError> {
+        let rows = sqlx::query!(
+            r#"select record.log, record.stamp_micros as "stamp_micros!", log.site, log.epoch,
+                      record.sequence, record.payload as "payload!", pruned
                  from record join log on log.id = record.log
                 where realm = $1 and name = $2 and payload is not null
                   and (record.stamp_micros, record.log, record.sequence) < ($3, $4, $5)
@@ -187,17 +223,22 @@ impl Store {
             place.stamp_micros,
             place.log,
             place.sequence,
-            page_rows(limit),
+            limit,
         )
         .fetch_all(self.pool())
         .await?;
-        rows.into_iter()
-            .map(|row| {
-                let placed = row.read()?;
-                let standing = standing(&state, &placed.dot);
-                Ok(placed.entry(standing))
-            })
-            .collect()
+        let listed = rows.into_iter().map(|row| ListedRow {
+            log: row.log,
+            stamp_micros: row.stamp_micros,
+            version: VersionRow {
+                site: row.site,
+                epoch: row.epoch,
+                sequence: row.sequence,
+                payload: row.payload,
+                pruned: row.pruned,
+            },
+        });
+        Ok(listed.collect())
     }
 
     /// One version of a file with its body; the served one where no dot is named.
@@ -212,8 +253,8 @@ impl Store {
     ) -> Result<(VersionEntry, Option<Bytes>), StoreError> {
         let state = self.state(file).await?;
         let place = match (dot, state.served()) {
-            (Some(dot), _) => self.place(file, dot).await?,
-            (None, Some(head)) => self.place(file, &DotRef::from(&head.dot)).await?,
+            (Some(dot), _) => self.place(file, dot).await?.place,
+            (None, Some(head)) => self.place(file, &DotRef::from(&head.dot)).await?.place,
             (None, None) => return Err(StoreError::UnknownFile(file.clone())),
         };
         let row = sqlx::query!(
@@ -257,7 +298,7 @@ impl Store {
     }
 
     /// Finds the version that a person means by a dot.
-    async fn place(&self, file: &FileId, dot: &DotRef) -> Result<Place, StoreError> {
+    async fn place(&self, file: &FileId, dot: &DotRef) -> Result<Found, StoreError> {
         let rows = sqlx::query!(
             r#"select log.site, log.epoch, record.log, record.stamp_micros as "stamp_micros!"
                  from log join record on record.log = log.id
@@ -275,10 +316,16 @@ impl Store {
             dot.matches(&LogId { site: dot.site.clone(), epoch })
         });
         match (fitting.next(), fitting.next()) {
-            (Some(row), None) => Ok(Place {
-                stamp_micros: row.stamp_micros,
-                log: row.log,
-                sequence: signed(dot.sequence),
+            (Some(row), None) => Ok(Found {
+                place: Place {
+                    stamp_micros: row.stamp_micros,
+                    log: row.log,
+                    sequence: signed(dot.sequence),
+                },
+                dot: Dot {
+                    log: LogId { site: dot.site.clone(), epoch: columns::epoch(row.epoch) },
+                    sequence: dot.sequence,
+                },
             }),
             (None, _) => {
                 Err(StoreError::UnknownVersion { file: file.clone(), dot: dot.to_string() })
@@ -323,10 +370,41 @@ fn page_rows(limit: u32) -> i64 {
 }
 
 /// A version's place in the list of its file, and its row.
+#[derive(Clone, Copy)]
 struct Place {
     stamp_micros: i64,
     log: i32,
     sequence: i64,
+}
+
+impl Place {
+    /// Before all others.
+    const FIRST: Self = Self { stamp_micros: i64::MAX, log: i32::MAX, sequence: i64::MAX };
+}
+
+/// A version that a person meant.
+struct Found {
+    place: Place,
+    dot: Dot,
+}
+
+/// A row of the list of a file's versions.
+struct ListedRow {
+    log: i32,
+    stamp_micros: i64,
+    version: VersionRow,
+}
+
+impl ListedRow {
+    fn place(&self) -> Place {
+        let Self { log, stamp_micros, version } = self;
+        Place { stamp_micros: *stamp_micros, log: *log, sequence: version.sequence }
+    }
+}
+
+/// Whether two records are of one version, which was written again.
+fn is_same(one: &Version, other: &Version) -> bool {
+    one.random == other.random && one.stamp == other.stamp
 }
 
 /// Hands a body out only where it is what its version names.

@@ -78,7 +78,7 @@ impl Origin {
 /// A backup by a phone that has seen nothing.
 pub(crate) fn version_of(file: &FileId, content: &[u8], micros: u64) -> Version {
     Version {
-        random: [1; 16],
+        random: rand::random(),
         stamp: Stamp { trusted: true, micros },
         file: file.clone(),
         context: Context::default(),
