@@ -31,7 +31,7 @@ main() {
   run_part build cargo build --workspace
   if [ -n "${BRURI_INSIDE_CONTAINER:-}" ]; then
     run_tests --workspace --lib --bins
-    run_tests --package bruri-tests --test e2e -- running
+    run_tests --workspace --test e2e -- running
   else
     export BRURI_SCHEDULES="${BRURI_SCHEDULES:-1000}"
     run_tests --workspace

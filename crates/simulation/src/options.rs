@@ -115,6 +115,10 @@ impl Options {
         let seconds = rng.random_range(1..=8);
         drawn.retention = rng.random_ratio(1, 3).then(|| short(Duration::from_secs(seconds)));
         drawn.retires = sites > 2 && rng.random_ratio(1, 5);
+        if rng.random_ratio(1, 6) {
+            // Logs seldom fork, so in some schedules little else happens.
+            drawn.faults.restores = rng.random_range(4..=12);
+        }
         drawn.snapshots = Snapshots::draw(seed, drawn.faults.restores, drawn.millis);
         if drawn.snapshots.is_some() {
             drawn.faults.erasures = 0;

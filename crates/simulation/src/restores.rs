@@ -34,7 +34,7 @@ impl World {
         };
         self.sites[number].went_back = true;
         self.crash(number, down_micros);
-        let how = match self.rng.random_range(0..3) {
+        let how = match self.rng.random_range(0..6) {
             0 => Restored::Promoted,
             1 => Restored::DumpPutBack,
             // A branch that took the void one from a hub is not told by the origin to drop it.

@@ -5,13 +5,17 @@ use std::{
     time::Duration,
 };
 
-use bruri_domain::{SiteName, limits::HOPS_MAX};
+use bruri_domain::SiteName;
 
 use super::{
     choice::SILENT,
     io::{LinkId, Moment},
     logs::Logs,
 };
+
+/// Further sites on the way are not waited for: two that take the logs of one that is off from each other count more and
+/// more hops to it.
+const RELAYS_MAX: u8 = 2;
 
 /// How fresh this site is, site by site.
 ///
@@ -86,10 +90,7 @@ impl Level {
         if let Some((known, at)) = self.sites.get_mut(site).zip(at) {
             let reached = known.by.entry(link).or_default();
             reached.at = at.max(reached.at);
-            reached.hops = hops.min(HOPS_MAX);
-            if !self.away.is_empty() && self.away.remove(site) {
-                self.told = None;
-            }
+            reached.hops = hops.min(RELAYS_MAX);
         }
     }
 
@@ -101,7 +102,8 @@ impl Level {
         }
     }
 
-    /// Notes which sites are away now: not known to be level with for 2 s, and as much more for each site on the way.
+    /// Notes which sites are away now: not known to be level with for 2 s, and as much more for each site on the way. One that is
+    /// back is seen here, too.
     pub(crate) fn watch(&mut self, now: Moment) {
         let away = self.sites.iter().filter(|(_, known)| known.is_away(now));
         self.away = away.map(|(site, _)| site.clone()).collect();
