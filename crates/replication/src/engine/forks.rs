@@ -61,6 +61,7 @@ impl Engine {
             }
         }
         let Some(state) = self.logs.get_mut(&log).filter(|_| ours != theirs.chain) else { return };
+        state.offered_still(id, theirs.sequence);
         state.parted = Some(Cursor { chain: ours, ..theirs });
         if state.source.is_none() {
             state.source = Some(id);

@@ -173,6 +173,13 @@ impl LogState {
         self.offers.values_mut().for_each(|offer| offer.compare(ours, now));
     }
 
+    /// The origin has refused a place meanwhile and said that it has less, which took its offer back; but what it has is
+    /// known, and is another branch.
+    pub(crate) fn offered_still(&mut self, origin: LinkId, sequence: u64) {
+        let offer = || Offer { sequence, hops: 0, ahead: None, barred: None };
+        self.offers.entry(origin).or_insert_with(offer);
+    }
+
     /// Whether a peer has it from nearer to its origin than the source.
     fn has_nearer(&self) -> bool {
         let source = self.source.and_then(|link| self.offers.get(&link));
