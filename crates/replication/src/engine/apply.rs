@@ -9,9 +9,9 @@ use bruri_domain::{
 
 use super::{
     Engine, RETRY,
+    arrived::Queued,
     consume::BARRED,
     io::{Effect, Job, Unapplied},
-    logs::Queued,
 };
 use crate::metrics;
 

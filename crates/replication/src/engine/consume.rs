@@ -13,10 +13,10 @@ use bruri_wire::{
 
 use super::{
     Engine,
+    arrived::Queued,
     hello::{self, HelloError, bounded_text},
     io::{Ask, Effect, Event, Job, LinkError, LinkId, SubscriptionId},
     link::{Link, Session, State},
-    logs::Queued,
     supply::micros,
 };
 use crate::batch::credit_bytes;

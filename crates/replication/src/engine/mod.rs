@@ -1,10 +1,11 @@
 //! Replication without I/O: what happens and the time go in, what is to be done comes out.
 //!
 //! The daemon's driver and a simulation run the same engine. Read in this order: [`io`], `hello`, `logs`
-//! (who has what), `choice` and `place` (from whom a log is taken, on which stream), `link`, `consume` and `apply`
+//! (who has what), `choice` and `place` (from whom a log is taken, on which stream), `link`, `consume`, `arrived` and `apply`
 //! (our side of a connection), `snapshot` (how one that is far behind catches up), `supplies`, `supply` and `beats` (the peer's side), `forks`, `claim` and `level` (how fresh we are), `standing` (what a read is told of that), `clocks` and `report`.
 
 mod apply;
+mod arrived;
 mod backoff;
 mod beats;
 mod choice;

@@ -126,7 +126,7 @@ fn a_value_that_cannot_be_used_is_named_with_its_place_and_what_is_allowed() {
         ("[replication]\npeers = [\"tokyo\"]", ["\"tokyo\" in /", "a host and a port"]),
         ("[replication]\npeers = [\"fd00::1:7440\"]", ["fd00", "a host and a port"]),
         ("[replication]\ndial = [\"Tokyo\"]", ["replication.dial = \"Tokyo\"", "names of sites"]),
-        ("[replication]\nhub = 5", ["replication.hub", "bool"]),
+        ("[replication]\nhub = \"maybe\"", ["replication.hub", "maybe"]),
         ("[replication.tls]\nca_file = \"x\"", ["replication.tls.cert_file", "a file"]),
         ("[telemetry]\nformat = \"xml\"", ["telemetry.format = \"xml\"", "\"text\" or \"json\""]),
         ("[telemetry]\nlog = \"loud\"", ["telemetry.log = \"loud\"", "error, warn, info"]),
