@@ -128,13 +128,19 @@ impl World {
         }
         self.heal();
         let deadline = self.now + PATIENCE_MICROS;
-        while !self.is_level() {
-            self.step()?;
-            if self.now > deadline {
-                return Err(Broken::never_level(&self));
+        loop {
+            while !self.is_level() {
+                self.step()?;
+                if self.now > deadline {
+                    return Err(Broken::never_level(&self));
+                }
+            }
+            self.await_freshness()?;
+            // What had arrived of a site that was retired may have been applied since.
+            if self.is_level() {
+                break;
             }
         }
-        self.await_freshness()?;
         self.judge()?;
         Ok(self.report)
     }

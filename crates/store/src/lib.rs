@@ -131,7 +131,7 @@ impl Store {
         &self.inner.clock
     }
 
-    /// From now on records say whether their origin trusted its clock.
+    /// From now on records say whether their origin trusted its clock; where it does not, retention drops nothing.
     pub fn trust_clock(&self, trusted: bool) {
         self.inner.clock_trusted.store(trusted, Ordering::Relaxed);
     }
@@ -139,7 +139,11 @@ impl Store {
     /// The stamp of a record that is written now.
     pub(crate) fn stamp(&self) -> Stamp {
         let micros = self.inner.issuer.issue(self.inner.clock.now_micros());
-        Stamp { micros, trusted: self.inner.clock_trusted.load(Ordering::Relaxed) }
+        Stamp { micros, trusted: self.trusts_clock() }
+    }
+
+    pub(crate) fn trusts_clock(&self) -> bool {
+        self.inner.clock_trusted.load(Ordering::Relaxed)
     }
 
     fn pool(&self) -> &PgPool {

@@ -64,6 +64,24 @@ fn some(contents: &[&str]) -> Vec<Option<String>> {
     contents.iter().map(|c| (!c.is_empty()).then(|| (*c).to_owned())).collect()
 }
 
+#[sqlx::test(migrator = "bruri_store::MIGRATOR")]
+async fn while_the_clock_is_not_trusted_nothing_is_dropped_however_old_it_seems(
+    _: PgPoolOptions,
+    database: PgConnectOptions,
+) {
+    let site = Site::open("london", &database).await;
+    put_each(&site, &file_of(1), &["a", "b"]).await;
+    site.clock.advance(4000 * DAY);
+    site.store.trust_clock(false);
+    prune_all(&site.store, &NOTHING).await;
+    assert_eq!(contents(&site, &file_of(1)).await, some(&["a", "b"]));
+
+    site.store.trust_clock(true);
+    prune_all(&site.store, &NOTHING).await;
+    assert_eq!(contents(&site, &file_of(1)).await, some(&["", "b"]));
+    site.close().await;
+}
+
 /// Law 2.
 #[sqlx::test(migrator = "bruri_store::MIGRATOR")]
 async fn retention_drops_bodies_and_never_a_place_in_the_log(
