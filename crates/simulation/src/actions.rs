@@ -59,9 +59,9 @@ impl World {
             }
         } else if self.options.retires && is(1) {
             let (at, site) = (self.some_site(), self.some_site());
-            // Of a log that forked only its origin can say which branch stays: it is let meet the others first, as
-            // operators are told to.
-            if self.is_up(at) && !self.sites[site].went_back {
+            // Of a log that forked only its origin can say which branch stays, and only who has the other one what it
+            // was: all are let meet first, as operators are told to.
+            if self.is_up(at) && !self.sites.iter().any(|site| site.went_back) {
                 self.retire(at, site);
             }
         } else {

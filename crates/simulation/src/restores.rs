@@ -39,6 +39,8 @@ impl World {
             1 => Restored::DumpPutBack,
             // A branch that took the void one from a hub is not told by the origin to drop it.
             _ if self.options.hubs > 0 => Restored::Promoted,
+            // What a retired site had seen of the branch that is lost nobody can tell.
+            _ if self.retired.is_some() => Restored::Promoted,
             _ => Restored::RolledBack,
         };
         self.sites[number].memory.restore(dump, how);
