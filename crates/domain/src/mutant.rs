@@ -42,12 +42,14 @@ pub enum Mutant {
     CursorFirst,
     /// What peers tell for one read is stored.
     AnswersStored,
+    /// What a damaged row still says is merged with what its records come to.
+    RepairedMerged,
     /// Numbers are given before it is judged whether an epoch has ended.
     EpochOpenedLate,
 }
 
 /// All of them.
-pub const ALL: [Mutant; 20] = [
+pub const ALL: [Mutant; 21] = [
     Mutant::ClocksOnly,
     Mutant::ContextOfHeads,
     Mutant::AcceptedForSeen,
@@ -67,6 +69,7 @@ pub const ALL: [Mutant; 20] = [
     Mutant::PrunedForErased,
     Mutant::CursorFirst,
     Mutant::AnswersStored,
+    Mutant::RepairedMerged,
     Mutant::EpochOpenedLate,
 ];
 

@@ -57,6 +57,9 @@ impl World {
             if self.is_up(site) {
                 self.erase_or_lift(site);
             }
+        } else if is(faults.damage) {
+            let site = self.some_site();
+            self.damage(site);
         } else if self.options.retires && is(1) {
             let (at, site) = (self.some_site(), self.some_site());
             // Of a log that forked only its origin can say which branch stays, and only who has the other one what it

@@ -17,6 +17,7 @@ mod applies;
 mod asks;
 pub mod commits;
 mod controls;
+mod damage;
 mod epochs;
 mod erasures;
 pub mod hubs;

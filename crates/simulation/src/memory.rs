@@ -40,6 +40,8 @@ pub struct Tables {
     pub(crate) logs: BTreeMap<LogId, Rows>,
     pub(crate) bodies: BTreeMap<Sha256, Bytes>,
     pub(crate) files: BTreeMap<FileId, FileState>,
+    /// Those whose rows are not what their checksum says.
+    pub(crate) damaged: BTreeSet<FileId>,
     pub(crate) remembered: BTreeMap<(FileId, PhoneKey), Remembered>,
     /// The versions of each file that are known, by what makes them unique.
     pub(crate) versions: BTreeMap<FileId, BTreeMap<[u8; 16], Dot>>,
@@ -89,6 +91,7 @@ impl Memory {
             logs: BTreeMap::new(),
             bodies: BTreeMap::new(),
             files: BTreeMap::new(),
+            damaged: BTreeSet::new(),
             remembered: BTreeMap::new(),
             versions: BTreeMap::new(),
             controls: Controls::default(),
@@ -206,7 +209,9 @@ impl Memory {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Tables> {
-        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        tables.mend(&self.key);
+        tables
     }
 
     /// Locked after the tables.

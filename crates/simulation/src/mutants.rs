@@ -23,6 +23,7 @@ pub fn law_of(mutant: Mutant) -> u8 {
         Mutant::CursorFirst => 3,
         Mutant::AnswersStored
         | Mutant::OriginOnly
+        | Mutant::RepairedMerged
         | Mutant::NumbersReused
         | Mutant::ImpatientSources
         | Mutant::LastVectorCounts => 4,

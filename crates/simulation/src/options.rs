@@ -33,8 +33,8 @@ pub struct Options {
     /// So many sites, the first, are hubs: they dial all who dial them, and every other one dials two of them. None: each
     /// dials all.
     pub hubs: usize,
-    /// Sites that are far behind take snapshots; never together with databases that go back in time, erasures, retention
-    /// and a site that is retired.
+    /// Sites that are far behind take snapshots; never together with databases that go back in time or are damaged, erasures,
+    /// retention and a site that is retired.
     pub snapshots: Option<Snapshots>,
     /// What each site keeps of versions that nobody is served any more; none for all.
     pub retention: Option<Retention>,
@@ -63,6 +63,8 @@ pub struct Faults {
     pub unknown: u32,
     /// An operator erases an extension, or lets it in again.
     pub erasures: u32,
+    /// A file's row in a database turns bad.
+    pub damage: u32,
 }
 
 /// Hubs that a site dials which is none.
@@ -87,6 +89,7 @@ impl Options {
             restores: up_to(4).saturating_sub(1),
             unknown: up_to(10),
             erasures: 0,
+            damage: 0,
         };
         let skew = |rng: &mut StdRng| match rng.random_range(0..6) {
             0 => rng.random_range(-5..=5),
@@ -119,9 +122,10 @@ impl Options {
             // Logs seldom fork, so in some schedules little else happens.
             drawn.faults.restores = rng.random_range(4..=12);
         }
+        drawn.faults.damage = rng.random_range(0..=3_u32).saturating_sub(1);
         drawn.snapshots = Snapshots::draw(seed, drawn.faults.restores, drawn.millis);
         if drawn.snapshots.is_some() {
-            drawn.faults.erasures = 0;
+            (drawn.faults.erasures, drawn.faults.damage) = (0, 0);
             (drawn.retention, drawn.retires) = (None, false);
         }
         drawn

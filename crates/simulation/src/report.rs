@@ -27,6 +27,8 @@ pub struct Report {
     pub retired: u64,
     /// Bodies that retention dropped.
     pub pruned: u64,
+    /// Rows of files that turned bad and were made anew.
+    pub damaged: u64,
     /// Portions of snapshots that were sent.
     pub portions: u64,
 }
@@ -47,6 +49,7 @@ impl Report {
             erasures: self.erasures + other.erasures,
             retired: self.retired + other.retired,
             pruned: self.pruned + other.pruned,
+            damaged: self.damaged + other.damaged,
             portions: self.portions + other.portions,
         }
     }
@@ -55,12 +58,13 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { acknowledged, judged, conflicts, restored, forked, lost, .. } = self;
-        let Self { erasures, erased, retired, pruned, portions, events, .. } = self;
+        let Self { erasures, erased, retired, pruned, damaged, portions, events, .. } = self;
         write!(
             f,
             "{acknowledged} backups acknowledged, {judged} answers judged, {conflicts} conflicts, {restored} databases that \
              went back, {forked} forks healed, {lost} backups lost with their only site, {erasures} erasures that took \
-             {erased} backups unheard of, {retired} sites retired, {pruned} bodies pruned, {portions} portions of snapshots, {events} events"
+             {erased} backups unheard of, {retired} sites retired, {pruned} bodies pruned, {damaged} damaged rows, \
+             {portions} portions of snapshots, {events} events"
         )
     }
 }
