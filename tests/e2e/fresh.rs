@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bruri_tests::{Bodies, Deployment, Phone, Site, eventually, lag, number, tell};
+use futures_util::future::join_all;
 use hdrhistogram::Histogram;
 use tokio::time::{Instant, sleep};
 
@@ -26,14 +27,45 @@ struct Moves {
     local: usize,
 }
 
-/// A user logs out at one site and, so long after, in at the other; an answer may be old only where it says so.
+impl Moves {
+    fn new() -> Self {
+        let micros = Histogram::new_with_bounds(1, 60_000_000, 3).unwrap();
+        Self { micros, old: 0, local: 0 }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.micros.add(&other.micros).unwrap();
+        self.old += other.old;
+        self.local += other.local;
+    }
+}
+
+/// Users log out at one site and, so long after, in at the other, `BRURI_E2E_AT_ONCE` of them at a time.
 async fn moves(from: &Site, to: &Site, tries: usize, pause: Duration) -> Moves {
+    let at_once = number("AT_ONCE", 1).unwrap();
+    let each = tries.div_ceil(at_once);
+    let users = (0..at_once).map(|user| moves_of(user, (from, to), each, pause));
+    let mut moves = Moves::new();
+    for of_user in join_all(users).await {
+        moves.add(&of_user);
+    }
+    tell(&format!(
+        "{} moves after {pause:?}, {at_once} at once: {} old, {} local; GET {}",
+        moves.micros.len(),
+        moves.old,
+        moves.local,
+        lag::summary(&moves.micros)
+    ));
+    moves
+}
+
+/// Those of one user; an answer may be old only where it says so.
+async fn moves_of(user: usize, (from, to): (&Site, &Site), tries: usize, pause: Duration) -> Moves {
     let (mut out, mut into) = (Phone::new(from.phones()), Phone::new(to.phones()));
-    let mut bodies = Bodies::new(1);
-    let micros = Histogram::new_with_bounds(1, 60_000_000, 3).unwrap();
-    let mut moves = Moves { micros, old: 0, local: 0 };
+    let (mut bodies, mut moves) = (Bodies::new(user as u64), Moves::new());
     for number in 0..tries {
-        let (file, body) = (format!("{}_96xxdata.txt", 7000 + number % 50), bodies.next(2000));
+        let file = format!("{}_96xxdata.txt", 7000 + user * 50 + number % 50);
+        let body = bodies.next(2000);
         let put = out.send("PUT", &file, Some(&body)).await.unwrap();
         assert!((200..300).contains(&put.status), "{put:?}");
         sleep(pause).await;
@@ -46,12 +78,6 @@ async fn moves(from: &Site, to: &Site, tries: usize, pause: Duration) -> Moves {
         moves.old += usize::from(got.body != body);
         assert!(got.body == body || says_local, "an old answer says {:?}", got.freshness);
     }
-    tell(&format!(
-        "{tries} moves after {pause:?}: {} old, {} local; GET {}",
-        moves.old,
-        moves.local,
-        lag::summary(&moves.micros)
-    ));
     moves
 }
 

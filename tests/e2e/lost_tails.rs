@@ -123,6 +123,28 @@ async fn a_standby_that_lacks_500_records_is_found_out_and_completed_by_peers() 
     assert!(metrics.contains("bruri_epochs_opened_total{"), "{metrics}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn where_a_standby_takes_over_that_lacks_records_all_come_back_though_no_phone_writes() {
+    let _turn = turn::shared().await;
+    let folder = bruri_tests::deployment::open_folder().unwrap();
+    let mut postgres = OwnPostgres::start(folder.path()).await.unwrap();
+    let mut deployment = Deployment::make_direct(&["london", "tokyo"]).await.unwrap();
+    deployment.sites[0].settings_mut().database_url = Some(postgres.url("bruri"));
+    deployment.start_all().await.unwrap();
+    let book = Book::default();
+    back_up(&deployment.sites[0], 1000, BEFORE, &book).await.unwrap();
+    let standby = postgres.lagging_standby().await.unwrap();
+    back_up(&deployment.sites[0], 2000, BEFORE, &book).await.unwrap();
+    // Of these even the log is lost.
+    back_up(&deployment.sites[1], 3000, BEFORE, &book).await.unwrap();
+    level(&deployment.sites).await.unwrap();
+
+    postgres.fail_over(standby).await.unwrap();
+
+    complete_again(&deployment.sites[0], &book, COMPLETE).await.unwrap();
+    nothing_is_lost(&deployment.sites, &book).await.unwrap();
+}
+
 /// What happened before the site starts again.
 struct Yesterday {
     deployment: Deployment,

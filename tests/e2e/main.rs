@@ -1,7 +1,7 @@
 //! The scenarios: whole sites, real processes, and what people and faults do to them.
 //!
 //! Sizes can be set: `BRURI_E2E_BACKUPS`, `BRURI_E2E_KILLS`, `BRURI_E2E_BACKLOG`, `BRURI_E2E_TRIES`,
-//! `BRURI_E2E_MOVES`, `BRURI_E2E_PAUSED_MOVES`; and the chance repeated: `BRURI_E2E_SEED`.
+//! `BRURI_E2E_MOVES`, `BRURI_E2E_PAUSED_MOVES`, `BRURI_E2E_AT_ONCE`; and the chance repeated: `BRURI_E2E_SEED`.
 
 #![cfg(test)]
 #![expect(clippy::arithmetic_side_effects, reason = "a test that overflows panics, as it should")]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use bruri_domain::{
-    DeploymentKey, FileId, FileState,
+    Context, DeploymentKey, FileId, FileState,
     mutant::{self, Mutant},
 };
 use rand::{Rng as _, seq::IteratorRandom as _};
@@ -30,7 +30,7 @@ impl Memory {
     fn damage(&self, file: &FileId, keeps_context: bool) {
         let mut tables = self.lock();
         let Some(state) = tables.files.get_mut(file) else { return };
-        let context = if keeps_context { state.context().clone() } else { Default::default() };
+        let context = if keeps_context { state.context().clone() } else { Context::default() };
         *state = FileState::from_parts(state.generation(), Vec::new(), context);
         tables.damaged.insert(file.clone());
     }

@@ -33,7 +33,6 @@ impl World {
             return self.take_dump(number);
         };
         self.sites[number].went_back = true;
-        self.crash(number, down_micros);
         let how = match self.rng.random_range(0..6) {
             0 => Restored::Promoted,
             1 => Restored::DumpPutBack,
@@ -43,6 +42,11 @@ impl World {
             _ if self.retired.is_some() => Restored::Promoted,
             _ => Restored::RolledBack,
         };
+        // Where a standby takes over, the process may go on with it.
+        let goes_on = how == Restored::Promoted && self.rng.random_bool(0.5);
+        if !goes_on {
+            self.crash(number, down_micros);
+        }
         self.sites[number].memory.restore(dump, how);
         self.truth.put_back(number, phones);
         let anywhere: BTreeSet<[u8; 16]> =
@@ -50,6 +54,10 @@ impl World {
         let there = self.sites[number].memory.all_known();
         self.truth.went_back(&there, &anywhere);
         self.report.restored += 1;
+        if goes_on {
+            // It polls the counters.
+            self.input_now(number, Input::Changed);
+        }
     }
 
     /// Whether a process dies in the middle of a batch; only a store that moves the cursor first minds.

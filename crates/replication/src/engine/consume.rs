@@ -164,10 +164,13 @@ impl Engine {
         let is_live = self.session(id).is_some_and(|s| s.live.id == subscription);
         self.note_level(id);
         if is_live {
-            let told = theirs.iter().filter(|cursor| cursor.log.id.site == site).cloned();
-            let unheard = self.session(id).map(|s| std::mem::take(&mut s.unheard));
-            let own = unheard.unwrap_or_default().into_iter().chain(told).collect();
-            self.effects.push(Effect::Do(Job::HearOwn { link: id, theirs: own }));
+            let told = theirs.iter().filter(|cursor| cursor.log.id.site == site);
+            let unheard = self.session(id).map(|session| {
+                told.for_each(|cursor| session.own.tell(cursor));
+                session.own.take_unheard()
+            });
+            let theirs = unheard.unwrap_or_default();
+            self.effects.push(Effect::Do(Job::HearOwn { link: id, theirs }));
         }
         for (place, theirs) in theirs.iter().enumerate() {
             if is_live {

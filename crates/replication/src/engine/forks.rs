@@ -8,6 +8,7 @@ use super::{
     Engine,
     consume::BARRED,
     io::{Effect, Failure, Job, LinkId, Moment},
+    link::Link,
 };
 
 /// How long to wait before a log that could not be set back is tried again.
@@ -96,10 +97,17 @@ impl Engine {
             }
             Err(_) => {
                 if let Some(session) = self.session(id) {
-                    session.unheard.extend(theirs);
-                    keep_furthest(&mut session.unheard);
+                    session.own.not_heard(theirs);
                 }
             }
+        }
+    }
+
+    /// The database lost the end of one of our own logs, and with it what the store had concluded from what peers have.
+    pub(super) fn own_went_back(&mut self, log: &LogId) {
+        if log.site == self.site {
+            let sessions = self.links.iter_mut().filter_map(Link::session_mut);
+            sessions.for_each(|session| session.own.went_back(log));
         }
     }
 
@@ -150,10 +158,4 @@ impl Engine {
             self.effects.push(Effect::Settle { link, log });
         }
     }
-}
-
-/// Of each log what says most, so that the list stays as short as there are logs.
-fn keep_furthest(cursors: &mut Vec<Cursor>) {
-    cursors.sort_by(|a, b| (&a.log.id, b.sequence).cmp(&(&b.log.id, a.sequence)));
-    cursors.dedup_by(|next, kept| next.log.id == kept.log.id);
 }

@@ -20,6 +20,7 @@ use super::{
     io::{LinkError, LinkId, Moment, SubscriptionId, Time},
     level::Level,
     logs::{LogState, Logs},
+    own::OwnThere,
 };
 
 const SETTLED: Duration = Duration::from_millis(SESSION_SETTLED_MILLIS);
@@ -86,8 +87,8 @@ pub(crate) struct Session {
     near: BTreeSet<SiteName>,
     /// Sites that the peer says are away.
     away: BTreeSet<SiteName>,
-    /// What the peer has of our own logs and the store could not be told.
-    pub(crate) unheard: Vec<Cursor>,
+    /// What the peer has of our own logs.
+    pub(crate) own: OwnThere,
 }
 
 /// A stream on which we consume.
@@ -274,7 +275,7 @@ impl Session {
             told_sites: BTreeSet::new(),
             near: BTreeSet::new(),
             away: BTreeSet::new(),
-            unheard: Vec::new(),
+            own: OwnThere::default(),
         }
     }
 

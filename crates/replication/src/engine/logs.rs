@@ -354,8 +354,15 @@ impl Logs {
         number: u64,
         now: Moment,
     ) -> Vec<(LogId, bool)> {
+        // The database may even have lost the beginning of a log.
+        let read: BTreeSet<&LogId> = vector.iter().map(|cursor| &cursor.log.id).collect();
+        let is_gone =
+            |(id, state): &(&LogId, &LogState)| state.ours.sequence > 0 && !read.contains(*id);
+        let gone = self.states.iter().filter(is_gone);
+        let gone: Vec<Cursor> =
+            gone.map(|(_, state)| Cursor::at_beginning(state.log.clone())).collect();
         let mut moved = Vec::new();
-        for cursor in vector {
+        for cursor in vector.into_iter().chain(gone) {
             let id = cursor.log.id.clone();
             let known = self.states.contains_key(&id);
             let is_own = id.site == self.ours;

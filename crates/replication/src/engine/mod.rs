@@ -19,6 +19,7 @@ mod level;
 mod link;
 mod logs;
 mod members;
+mod own;
 mod place;
 mod report;
 mod snapshot;
@@ -299,6 +300,7 @@ impl Engine {
                 for (log, back) in self.logs.read(vector, number, self.time.now) {
                     if back {
                         self.start_over(&log);
+                        self.own_went_back(&log);
                     }
                     self.moved(&log);
                     self.waiting.insert(log);
