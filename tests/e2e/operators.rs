@@ -1,6 +1,9 @@
 //! What operators do with a running site, by the real command.
 
-use bruri_tests::{Bodies, Book, Deployment, Phone, programs};
+use std::time::Duration;
+
+use anyhow::ensure;
+use bruri_tests::{Bodies, Book, Deployment, Phone, eventually, programs};
 use serde_json::Value;
 
 use crate::turn;
@@ -61,6 +64,58 @@ async fn what_one_site_took_another_lists_and_the_command_behaves_like_a_phone()
     let status = json(&tokyo.bruri(&["--json", "site", "status"]).await.unwrap());
     assert_eq!(status["peers"][0]["site"], "london", "{status}");
     assert_eq!(status["peers"][0]["state"], "live", "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_tell_how_far_each_peers_clock_is_off_and_whether_ours_is_trusted() {
+    let _turn = turn::shared().await;
+    let deployment = Deployment::start(&["london", "tokyo"]).await.unwrap();
+    eventually(Duration::from_secs(10), "the clocks are compared", async || {
+        let metrics = deployment.sites[1].metrics().await?;
+        let value = |name: &str| {
+            let line = metrics.lines().find(|line| line.starts_with(name));
+            line.and_then(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
+        };
+        let (offset, trusted) =
+            (value("bruri_clock_offset_seconds{"), value("bruri_clock_trusted"));
+        ensure!(offset.is_some_and(|seconds| seconds.abs() < 1.0), "{metrics}");
+        ensure!(trusted == Some(1.0), "{metrics}");
+        ensure!(metrics.contains("peer=\"london\""), "{metrics}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_is_cut_off_is_kept_and_marked_while_phones_go_on_getting_the_whole_one() {
+    let _turn = turn::shared().await;
+    let deployment = Deployment::start(&["london", "tokyo"]).await.unwrap();
+    let (london, tokyo) = (&deployment.sites[0], &deployment.sites[1]);
+    let (mut phone, whole) = (Phone::new(london.phones()), Bodies::new(1).next(600));
+    phone.back_up(FILE, &whole, &Book::default()).await.unwrap();
+
+    // Within a character, as where a line broke; and the empty one of a client that waits for a 401.
+    for cut in [&whole[..301], &[]] {
+        let put = phone.send("PUT", FILE, Some(cut)).await.unwrap();
+        assert_eq!(put.status, 204, "{put:?}");
+    }
+    bruri_tests::level(&deployment.sites).await.unwrap();
+
+    for site in [london, tokyo] {
+        let got = Phone::new(site.phones()).restore(FILE).await.unwrap();
+        assert_eq!(got.unwrap(), whole);
+        let listed = json(&site.bruri(&["--json", "history", "list", FILE]).await.unwrap());
+        let versions = listed["versions"].as_array().unwrap();
+        let suspect: Vec<_> = versions.iter().map(|version| version["suspect"].clone()).collect();
+        assert_eq!(suspect, [true, true, false], "{listed}");
+        assert_eq!(versions[2]["standing"], "served", "{listed}");
+        let listed = site.bruri(&["history", "list", FILE]).await.unwrap();
+        assert!(listed.contains("superseded, suspect"), "{listed}");
+    }
+    let metrics = london.metrics().await.unwrap();
+    let counted = metrics.lines().find(|line| line.starts_with("bruri_suspect_backups_total"));
+    assert!(counted.is_some_and(|line| line.ends_with(" 2")), "{metrics}");
 }
 
 fn json(text: &str) -> Value {

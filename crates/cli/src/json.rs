@@ -23,7 +23,8 @@ pub(crate) struct File {
     confirmed_at: Option<String>,
 }
 
-/// A version; `body_sha256` is null for a deletion. Of one that is pruned the site has no bytes.
+/// A version; `body_sha256` is null for a deletion. Of one that is pruned the site has no bytes;
+/// one that is suspect looks like no phone's file and supersedes nothing.
 #[derive(Serialize)]
 pub(crate) struct Version {
     dot: String,
@@ -35,6 +36,7 @@ pub(crate) struct Version {
     operator: Option<String>,
     restored_dot: Option<String>,
     pruned: bool,
+    suspect: bool,
 }
 
 /// A conflict; `ended_at` is null while it is open.
@@ -293,6 +295,7 @@ impl From<history::Version> for Version {
             operator: some(version.operator),
             restored_dot: some(version.restored_dot),
             pruned: version.pruned,
+            suspect: version.suspect,
         }
     }
 }

@@ -42,6 +42,7 @@ mod tests {
             dot: dot(*sequence),
             stamp: Stamp { trusted: true, micros: 1 },
             body: Some(Body::of(body)),
+            suspect: false,
         };
         FileState::from_parts(0, heads.iter().map(head).collect(), Context::default())
     }

@@ -67,7 +67,7 @@ mod tests {
             let dot = Dot { log: log.clone(), sequence };
             context.raise_to(&dot);
             let stamp = Stamp { trusted: true, micros: sequence };
-            heads.push(Head { dot, stamp, body: body.map(Body::of) });
+            heads.push(Head { dot, stamp, body: body.map(Body::of), suspect: false });
         }
         FileState::from_parts(0, heads, context)
     }

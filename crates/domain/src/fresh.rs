@@ -83,7 +83,10 @@ impl FileState {
         let kept = self.heads().iter().filter(|head| stays(head, &theirs, other.context()));
         let added = other.heads().iter().filter(|head| !ours.contains(&head.dot));
         let added = added.filter(|head| stays(head, &ours, self.context()));
-        let heads = kept.chain(added).cloned().collect();
+        let mut heads: Vec<Head> = kept.chain(added).cloned().collect();
+        if heads.iter().any(|head| !head.suspect) {
+            heads.retain(|head| !head.suspect);
+        }
         let mut context = self.context().clone();
         context.unite(other.context());
         Self::from_parts(self.generation(), heads, context)
@@ -116,12 +119,14 @@ mod tests {
 
     const LOGS: usize = 3;
 
-    /// Which log, what its writer had seen of each, by how much the generation grows, its time.
-    type Write = (usize, [u64; LOGS], bool, u64);
+    /// Which log, what its writer had seen of each, by how much the generation grows, its time, whether it is suspect.
+    type Write = (usize, [u64; LOGS], bool, u64, bool);
 
     fn writes() -> impl Strategy<Value = Vec<Write>> {
         let write = (0..LOGS, [0..6_u64, 0..6, 0..6], prop::bool::weighted(0.05), 0..9_u64);
-        prop::collection::vec(write, 1..16)
+        let write = (write, prop::bool::weighted(0.4));
+        let flat = |((log, seen, erased, micros), suspect)| (log, seen, erased, micros, suspect);
+        prop::collection::vec(write.prop_map(flat), 1..16)
     }
 
     fn dot(log: usize, sequence: u64) -> Dot {
@@ -134,7 +139,7 @@ mod tests {
     fn logs(writes: &[Write]) -> [Vec<(u64, Version)>; LOGS] {
         let mut logs = [const { Vec::<(u64, Version)>::new() }; LOGS];
         let mut generation = 0;
-        for (number, (log, seen, erased, micros)) in writes.iter().enumerate() {
+        for (number, (log, seen, erased, micros, suspect)) in writes.iter().enumerate() {
             let mut context = Context::default();
             for (other, upto) in seen.iter().enumerate() {
                 let upto = (*upto).min(logs[other].len() as u64);
@@ -151,7 +156,7 @@ mod tests {
                 file: FileId { realm: RealmId::built_in(), name },
                 context,
                 body: (number % 4 > 0).then(|| Body::of(&[u8::try_from(number % 3).unwrap()])),
-                suspect: false,
+                suspect: *suspect && number % 4 > 0,
                 author: Author::Unknown,
             };
             logs[*log].push((generation, version));

@@ -42,6 +42,8 @@ pub enum Mutant {
     CursorFirst,
     /// What peers tell for one read is stored.
     AnswersStored,
+    /// A body that is no phone's file counts as any other.
+    SuspectCounts,
     /// What a damaged row still says is merged with what its records come to.
     RepairedMerged,
     /// Numbers are given before it is judged whether an epoch has ended.
@@ -49,7 +51,7 @@ pub enum Mutant {
 }
 
 /// All of them.
-pub const ALL: [Mutant; 21] = [
+pub const ALL: [Mutant; 22] = [
     Mutant::ClocksOnly,
     Mutant::ContextOfHeads,
     Mutant::AcceptedForSeen,
@@ -69,6 +71,7 @@ pub const ALL: [Mutant; 21] = [
     Mutant::PrunedForErased,
     Mutant::CursorFirst,
     Mutant::AnswersStored,
+    Mutant::SuspectCounts,
     Mutant::RepairedMerged,
     Mutant::EpochOpenedLate,
 ];

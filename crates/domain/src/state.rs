@@ -26,6 +26,8 @@ pub struct Head {
     pub stamp: Stamp,
     /// None for a deletion.
     pub body: Option<Body>,
+    /// Its origin judged the body to be no phone's file: it is a head only where nothing else is.
+    pub suspect: bool,
 }
 
 /// What became of a version that was applied.
@@ -64,7 +66,8 @@ impl FileState {
     /// Takes in a version that was written under that generation. The records of one log must come in
     /// its order, each at least once.
     pub fn apply(&mut self, dot: &Dot, generation: u64, version: &Version) -> Applied {
-        let head = Head { dot: dot.clone(), stamp: version.stamp, body: version.body };
+        let Version { stamp, body, suspect, .. } = *version;
+        let head = Head { dot: dot.clone(), stamp, body, suspect };
         self.take(head, generation, &version.context)
     }
 
@@ -77,7 +80,10 @@ impl FileState {
             // Written after an erasure whose own record has not arrived yet.
             self.forget(generation);
         }
-        self.heads.retain(|head| !context.covers(&head.dot));
+        if version.suspect && !mutant::is(Mutant::SuspectCounts) {
+            return self.take_suspect(version);
+        }
+        self.heads.retain(|head| !head.suspect && !context.covers(&head.dot));
         let dot = version.dot.clone();
         let superseded = self.context.covers(&dot);
         if !superseded {
@@ -87,6 +93,19 @@ impl FileState {
         // A log arrives in order, so every version of this file up to here is known.
         self.context.raise_to(&dot);
         self.mutate();
+        if superseded { Applied::Superseded } else { Applied::Head }
+    }
+
+    /// A suspect version drops no head and adds nothing to the context but its dot, whatever its writer had seen. Where
+    /// there is nothing else it is a head, the last one of each log: that much depends on no order of logs.
+    fn take_suspect(&mut self, version: Head) -> Applied {
+        let dot = version.dot.clone();
+        let superseded = self.context.covers(&dot) || self.heads.iter().any(|head| !head.suspect);
+        if !superseded {
+            self.heads.retain(|head| head.dot.log != dot.log);
+            self.add_head(version);
+        }
+        self.context.raise_to(&dot);
         if superseded { Applied::Superseded } else { Applied::Head }
     }
 
@@ -134,9 +153,10 @@ impl FileState {
         self.heads.iter().max_by(|a, b| a.rank().cmp(&b.rank()))
     }
 
-    /// Two heads with different bodies: written without knowledge of each other.
+    /// Two heads with different bodies: written without knowledge of each other. Suspect ones contradict nothing.
     pub fn is_conflict(&self) -> bool {
-        self.heads.windows(2).any(|pair| pair[0].body != pair[1].body)
+        let is_suspect = self.heads.iter().any(|head| head.suspect);
+        !is_suspect && self.heads.windows(2).any(|pair| pair[0].body != pair[1].body)
     }
 
     /// There is a head, and every head has this body (none: is a deletion). Writing it again would

@@ -2,6 +2,8 @@
 //! served where there are several heads.
 #![expect(clippy::arithmetic_side_effects, reason = "small numbers; a test may panic")]
 
+use std::collections::BTreeMap;
+
 use bruri_domain::{
     Applied, Author, Body, Context, Dot, Epoch, FileId, FileName, FileState, Head, LogId, RealmId,
     Sha256, SiteName, Stamp, Version,
@@ -34,6 +36,8 @@ struct Drawn {
     all_below: bool,
     stamp: Stamp,
     body: Option<u8>,
+    /// Only of a body.
+    suspect: bool,
 }
 
 impl Record {
@@ -80,8 +84,9 @@ fn drawn() -> impl Strategy<Value = Drawn> {
     let generation = prop_oneof![3 => Just(0), 2 => Just(1), 1 => Just(2_u64)];
     let erasure = prop::bool::weighted(0.1);
     let content = prop::option::weighted(0.8, 0..4_u8);
+    let content = (content, prop::bool::weighted(0.3));
     (0..LOGS, generation, erasure, any::<u32>(), any::<bool>(), stamps, content).prop_map(
-        |(log, generation, erasure, seen, all_below, stamp, body)| Drawn {
+        |(log, generation, erasure, seen, all_below, stamp, (body, suspect))| Drawn {
             log,
             generation,
             erasure,
@@ -89,6 +94,7 @@ fn drawn() -> impl Strategy<Value = Drawn> {
             all_below,
             stamp,
             body,
+            suspect: suspect && body.is_some(),
         },
     )
 }
@@ -107,7 +113,7 @@ fn records() -> impl Strategy<Value = Vec<Record>> {
             sequences[one.log] += 1 + u64::from(one.stamp.micros % 2 == 0);
             let dot = dot(one.log, sequences[one.log]);
             let version = version(seen(one, &records), one.stamp, one.body.map(body));
-            let version = Box::new(version);
+            let version = Box::new(Version { suspect: one.suspect, ..version });
             records.push(Record::Version { dot, generation: one.generation, version });
         }
         records
@@ -179,7 +185,8 @@ fn generation(records: &[Record]) -> u64 {
     spoken.max().unwrap_or(0)
 }
 
-/// The versions of the newest generation that none of that generation was written with knowledge of.
+/// The versions of the newest generation that none of that generation was written with knowledge of; where all are
+/// suspect, the last of each log.
 fn nobody_knew(records: &[Record]) -> Vec<Dot> {
     let newest = generation(records);
     let versions: Vec<(&Dot, &Version)> = records
@@ -191,9 +198,15 @@ fn nobody_knew(records: &[Record]) -> Vec<Dot> {
             _ => None,
         })
         .collect();
-    let known = |dot: &Dot| versions.iter().any(|(_, version)| version.context.covers(dot));
+    let proper = || versions.iter().filter(|(_, version)| !version.suspect);
+    let known = |dot: &Dot| proper().any(|(_, version)| version.context.covers(dot));
     let mut dots: Vec<Dot> =
-        versions.iter().map(|(dot, _)| *dot).filter(|dot| !known(dot)).cloned().collect();
+        proper().map(|(dot, _)| *dot).filter(|dot| !known(dot)).cloned().collect();
+    if proper().next().is_none() {
+        let of_logs: BTreeMap<&LogId, &Dot> =
+            versions.iter().map(|(dot, _)| (&dot.log, *dot)).collect();
+        dots = of_logs.into_values().cloned().collect();
+    }
     dots.sort();
     dots
 }

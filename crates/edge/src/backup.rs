@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use tokio::time::timeout;
 
-use crate::{Edge, EdgeError, exchange::Done, response};
+use crate::{Edge, EdgeError, exchange::Done, metrics, response};
 
 /// Stores a version, or a deletion where there is no content, and answers when it is durable. It is stored
 /// also where the phone goes away meanwhile.
@@ -16,7 +16,17 @@ pub(crate) async fn store(
     phone: Phone,
     content: Option<Bytes>,
 ) -> Result<Done, EdgeError> {
-    let backup = Backup { file: edge.file(name), content, author: Author::Phone(phone) };
+    let suspect = content.as_deref().is_some_and(edge.inner.is_suspect);
+    if suspect {
+        metrics::suspect();
+        tracing::warn!(
+            file.name = %name,
+            phone.address = %phone.address,
+            "a backup is empty, cut off or no phone's file: it is kept in the history and supersedes nothing"
+        );
+    }
+    let author = Author::Phone(phone);
+    let backup = Backup { file: edge.file(name), content, suspect, author };
     let committed = timeout(edge.inner.limits.store, commit(edge, backup)).await;
     let Committed { outcome, dot } = committed.map_err(|_| EdgeError::Late)??;
     let status = match outcome {

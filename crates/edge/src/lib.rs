@@ -35,6 +35,9 @@ pub use limits::Limits;
 pub use request::PhoneRequest;
 pub use serve::serve;
 
+/// Tells whether a body looks like no phone's file. Handed in, since bytes come in and go out unread here.
+pub type IsSuspect = fn(&[u8]) -> bool;
+
 /// What serves phones: clones share everything, the bound on connections included.
 #[derive(Clone)]
 pub struct Edge {
@@ -48,6 +51,7 @@ struct Inner {
     peers: Arc<dyn Peers>,
     realm: RealmId,
     limits: Limits,
+    is_suspect: IsSuspect,
     connections: connections::Connections,
     large_bodies: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
@@ -60,7 +64,7 @@ impl Edge {
         store: Store,
         (commits, lookup): (Commits, Lookup),
         peers: Arc<dyn Peers>,
-        limits: Limits,
+        (limits, is_suspect): (Limits, IsSuspect),
     ) -> Self {
         let inner = Inner {
             store,
@@ -71,6 +75,7 @@ impl Edge {
             connections: connections::Connections::new(limits.connections),
             large_bodies: Arc::new(Semaphore::new(limits.large_bodies)),
             limits,
+            is_suspect,
             refusals: Arc::new(Semaphore::new(EDGE_REFUSALS_MAX)),
         };
         Self { inner: Arc::new(inner) }

@@ -13,6 +13,7 @@ struct Instruments {
     request_seconds: Histogram<f64>,
     connections: UpDownCounter<i64>,
     reads: Counter<u64>,
+    suspects: Counter<u64>,
 }
 
 /// Made at first use, when the meter provider is set.
@@ -36,6 +37,12 @@ static INSTRUMENTS: LazyLock<Instruments> = LazyLock::new(|| {
             .u64_counter("bruri_reads")
             .with_description("Files that phones were given, by how fresh they are known to be")
             .build(),
+        suspects: meter
+            .u64_counter("bruri_suspect_backups")
+            .with_description(
+                "Backups that are empty, cut off or no phone's file: kept, and superseding nothing",
+            )
+            .build(),
     }
 });
 
@@ -49,6 +56,11 @@ pub(crate) fn answered(operation: &'static str, status: StatusCode, took: Durati
 /// A file was read for a phone; `freshness` is bounded, asked or local.
 pub(crate) fn read(freshness: &'static str) {
     INSTRUMENTS.reads.add(1, &[KeyValue::new("freshness", freshness)]);
+}
+
+/// A backup looks like no phone's file.
+pub(crate) fn suspect() {
+    INSTRUMENTS.suspects.add(1, &[]);
 }
 
 /// A connection that was answered without a request.

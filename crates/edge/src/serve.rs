@@ -241,7 +241,12 @@ mod tests {
         let store = Store::open(pool, options).await.unwrap();
         let ((commits, _), (lookup, _)) =
             (Committer::new(store.clone()), Reader::new(store.clone()));
-        let edge = Edge::new(store, (commits, lookup), Arc::new(crate::Alone), Limits::default());
+        let edge = Edge::new(
+            store,
+            (commits, lookup),
+            Arc::new(crate::Alone),
+            (Limits::default(), <[u8]>::is_empty),
+        );
         let peer = SocketAddr::new(address.parse().unwrap(), 40_000);
         let (mut phone, stream) = tokio::io::duplex(4096);
         phone.write_all(request).await.unwrap();

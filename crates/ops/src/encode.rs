@@ -91,6 +91,7 @@ pub(crate) fn version(entry: VersionEntry) -> history::Version {
         body_sha256: body.map(|body| body.sha256.to_string()).unwrap_or_default(),
         body_bytes: body.map_or(0, |body| body.bytes),
         pruned: entry.pruned,
+        suspect: entry.version.suspect,
         ..history::Version::default()
     };
     match entry.version.author {

@@ -35,7 +35,7 @@ pub(crate) async fn restore(
 ) -> Result<Restored, StoreError> {
     let (old, content) = ops.store.version(file, Some(dot)).await?;
     let author = Author::Operator { name: operator.clone(), restored: Some(old.dot.clone()) };
-    let backup = Backup { file: file.clone(), content, author };
+    let backup = Backup { file: file.clone(), content, author, suspect: false };
     let committed = ops.commits.commit(&ops.store, backup).await?;
     let appended = match committed.outcome {
         Outcome::Created | Outcome::Replaced | Outcome::Removed => true,
@@ -63,7 +63,7 @@ pub(crate) async fn delete(
     operator: String,
 ) -> Result<Option<Dot>, StoreError> {
     let author = Author::Operator { name: operator.clone(), restored: None };
-    let backup = Backup { file: file.clone(), content: None, author };
+    let backup = Backup { file: file.clone(), content: None, author, suspect: false };
     let committed = ops.commits.commit(&ops.store, backup).await?;
     let deletion = committed.dot.filter(|_| committed.outcome == Outcome::Removed);
     if let Some(deletion) = &deletion {

@@ -80,6 +80,33 @@ pub(crate) fn observe(replication: &Replication) {
             }
         })
         .build();
+    let shown = replication.clone();
+    meter
+        .f64_observable_gauge("bruri_clock_offset_seconds")
+        .with_description("How far a peer's clock is ahead of this site's, in seconds")
+        .with_callback(move |gauge| {
+            for status in shown.peers() {
+                if let Some(micros) = status.clock_offset_micros {
+                    gauge.observe(seconds(micros), &[peer_label(&status)]);
+                }
+            }
+        })
+        .build();
+    let store = replication.inner.store.clone();
+    meter
+        .u64_observable_gauge("bruri_clock_trusted")
+        .with_description("0 while peers agree against this site's clock, or it has just jumped")
+        .with_callback(move |gauge| gauge.observe(u64::from(store.trusts_clock()), &[]))
+        .build();
+}
+
+/// Microseconds as seconds.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "nobody reads an offset of centuries to the microsecond"
+)]
+fn seconds(micros: i64) -> f64 {
+    micros as f64 / 1e6
 }
 
 fn peer_label(status: &crate::PeerStatus) -> KeyValue {

@@ -19,6 +19,8 @@ pub struct PeerStatus {
     pub lag_records: u64,
     /// Its release.
     pub release: String,
+    /// How far its clock is ahead of ours, in microseconds; none until it was measured.
+    pub clock_offset_micros: Option<i64>,
 }
 
 /// How a link is.

@@ -212,7 +212,12 @@ impl Services {
             None => Arc::new(Alone),
         };
         let limits = bruri_edge::Limits::default();
-        let edge = Edge::new(self.store, (self.commits, self.lookup), peers, limits);
+        let edge = Edge::new(
+            self.store,
+            (self.commits, self.lookup),
+            peers,
+            (limits, bruri_phonefile::is_suspect),
+        );
         for listener in listeners.phones {
             serve_phones(listener, edge.clone(), tasks)?;
         }

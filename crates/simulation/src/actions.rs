@@ -87,6 +87,7 @@ impl World {
             site.memory.commit(Draft {
                 file: file.clone(),
                 content: Some(number.to_string().into()),
+                suspect: false,
                 phone: None,
                 author: Author::Unknown,
                 random,
@@ -189,10 +190,11 @@ impl World {
     pub(crate) fn put(&mut self, site: usize, user: usize, phone: &PhoneKey) -> Result<(), Broken> {
         let number: u64 = self.rng.random();
         // Now and then what another phone sent already.
-        let text = if number.is_multiple_of(10) {
-            "Name=same\r\n".to_owned()
-        } else {
-            format!("Name={number}\r\n")
+        let text = match number % 100 {
+            0..10 => "Name=same\r\n".to_owned(),
+            // No phone's file.
+            10..18 => number.to_string(),
+            _ => format!("Name={number}\r\n"),
         };
         self.write(site, user, phone, Some(&text.into()))
     }
@@ -209,6 +211,7 @@ impl World {
         content: Option<&Bytes>,
     ) -> Result<(), Broken> {
         let (file, random) = (names::file(user), self.rng.random());
+        let suspect = content.is_some_and(|content| !content.contains(&b'='));
         let site = &self.sites[number];
         let micros = site.clock.issuer.issue(site.clock.wall(self.now));
         let stamp = Stamp { micros, trusted: site.clock.trusted };
@@ -217,6 +220,7 @@ impl World {
         let draft = Draft {
             file: file.clone(),
             content: content.cloned(),
+            suspect,
             phone: Some(phone.clone()),
             author: Author::Unknown,
             random,
@@ -229,11 +233,11 @@ impl World {
                 self.report.acknowledged += 1;
                 let saw_all = self.truth.wrote(
                     (number, &file, phone),
-                    random,
+                    (random, suspect),
                     (generation, &known),
                     self.now,
                 );
-                self.judge_write(number, &file, content, saw_all)?;
+                self.judge_write(number, &file, content, saw_all && !suspect)?;
             }
         }
         self.input_now(number, Input::Changed);

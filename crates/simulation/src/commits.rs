@@ -17,6 +17,8 @@ pub struct Draft {
     pub file: FileId,
     /// None for a deletion.
     pub content: Option<Bytes>,
+    /// The content is no phone's file.
+    pub suspect: bool,
     /// Which phone; none for an operator, who sees all that is known here.
     pub phone: Option<PhoneKey>,
     /// Who it says wrote it.
@@ -85,7 +87,7 @@ impl Tables {
             file: draft.file.clone(),
             context,
             body,
-            suspect: false,
+            suspect: draft.suspect,
             author: draft.author,
         };
         let generation = state.generation();

@@ -81,6 +81,8 @@ struct Version {
     site: usize,
     at: u64,
     generation: u64,
+    /// It supersedes nothing.
+    suspect: bool,
 }
 
 impl Truth {
@@ -103,7 +105,7 @@ impl Truth {
     pub(crate) fn wrote(
         &mut self,
         (site, file, phone): (usize, &FileId, &PhoneKey),
-        random: Random,
+        (random, suspect): (Random, bool),
         (generation, known): (u64, &Known),
         at: u64,
     ) -> bool {
@@ -116,7 +118,8 @@ impl Truth {
         let mut with_it = knew.clone();
         with_it.insert(random);
         self.phones.insert(entry, Seen { generation: Some(generation), known: with_it });
-        self.versions.insert(random, Version { file: file.clone(), knew, site, at, generation });
+        self.versions
+            .insert(random, Version { file: file.clone(), knew, site, at, generation, suspect });
         saw_all
     }
 
@@ -163,9 +166,10 @@ impl Truth {
         self.may_be_lost.extend(gone);
     }
 
-    /// Who knows a version knows what its writer knew.
+    /// Who knows a version knows what its writer knew, unless it is suspect.
     fn closure(&self, known: &Known) -> Known {
         let deeper = known.iter().filter_map(|random| self.versions.get(random));
+        let deeper = deeper.filter(|version| !version.suspect);
         let mut all: Known = deeper.flat_map(|version| version.knew.iter().copied()).collect();
         all.extend(known.iter().copied());
         all
@@ -352,20 +356,33 @@ impl World {
                 return Err(Broken::new(1, how));
             }
         }
-        let superseded: Known = all
+        let (suspect, proper): (Known, Known) =
+            all.iter().partition(|random| self.truth.versions[*random].suspect);
+        let superseded: Known = proper
             .iter()
             .flat_map(|random| self.truth.versions[random].knew.iter().copied())
             .collect();
         let site = &self.sites[members[0]];
         let known = site.memory.known(file);
         let expected: Known =
-            all.difference(&superseded).filter(|r| known.contains_key(*r)).copied().collect();
+            proper.difference(&superseded).filter(|r| known.contains_key(*r)).copied().collect();
         let state = site.memory.files().remove(file).unwrap_or_default();
         // By what makes them unique: a version may have been written again.
         let by_dot: BTreeMap<_, _> = known.iter().map(|(random, dot)| (dot, *random)).collect();
         let random = |dot: &Dot| site.memory.random(dot).or_else(|| by_dot.get(dot).copied());
         let heads: Known = state.heads().iter().filter_map(|head| random(&head.dot)).collect();
         self.report.conflicts += u64::from(state.is_conflict());
+        if proper.is_empty() && !suspect.is_empty() {
+            // Which of them depends on their logs.
+            return if heads.is_empty() || !heads.is_subset(&suspect) {
+                Err(Broken::new(
+                    6,
+                    format!("{file}: the heads are {heads:?}, but only {suspect:?} is known"),
+                ))
+            } else {
+                Ok(())
+            };
+        }
         // One of a void branch may show as a conflict again; nothing may be hidden.
         if !heads.is_superset(&expected)
             || heads.difference(&expected).any(|r| !self.truth.moved.contains(r))

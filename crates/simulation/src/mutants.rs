@@ -11,6 +11,7 @@ pub fn law_of(mutant: Mutant) -> u8 {
         | Mutant::ContextOfHeads
         | Mutant::AcceptedForSeen
         | Mutant::LostForServed
+        | Mutant::SuspectCounts
         | Mutant::EpochOpenedLate => 6,
         Mutant::BothStreams => 9,
         Mutant::FreshOnArrival

@@ -27,6 +27,8 @@ pub struct Backup {
     pub file: FileId,
     /// None for a deletion.
     pub content: Option<Bytes>,
+    /// The content is no phone's file, as far as can be told: it is kept and supersedes nothing.
+    pub suspect: bool,
     /// Who writes.
     pub author: Author,
 }

@@ -195,7 +195,7 @@ impl Store {
             file: waiting.backup.file.clone(),
             context,
             body: waiting.body,
-            suspect: false,
+            suspect: waiting.backup.suspect,
             author: waiting.backup.author.clone(),
         };
         let generation = state.generation();

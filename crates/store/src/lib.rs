@@ -142,7 +142,8 @@ impl Store {
         Stamp { micros, trusted: self.trusts_clock() }
     }
 
-    pub(crate) fn trusts_clock(&self) -> bool {
+    /// Whether records say so now.
+    pub fn trusts_clock(&self) -> bool {
         self.inner.clock_trusted.load(Ordering::Relaxed)
     }
 

@@ -134,7 +134,8 @@ pub(crate) async fn change(
 ) -> Result<(), StoreError> {
     let mut state = lock(&mut *transaction, &change.realm).await?;
     let body = Body::of(&change.settings);
-    let head = Head { dot: place.dot.clone(), stamp: change.stamp, body: Some(body) };
+    let (dot, stamp) = (place.dot.clone(), change.stamp);
+    let head = Head { dot, stamp, body: Some(body), suspect: false };
     state.take(head, 0, &change.context);
     sqlx::query!(
         "insert into realm_settings (sha256, settings) values ($1, $2) on conflict do nothing",

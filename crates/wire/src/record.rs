@@ -310,6 +310,7 @@ impl From<&Head> for proto::Head {
             dot: Some((&head.dot).into()),
             stamp: Some(head.stamp.into()),
             body: head.body.map(Into::into),
+            suspect: head.suspect,
         }
     }
 }
@@ -322,6 +323,7 @@ impl TryFrom<proto::Head> for Head {
             dot: head.dot.ok_or(field("head.dot"))?.try_into()?,
             stamp: head.stamp.ok_or(field("head.stamp"))?.into(),
             body: head.body.map(Body::try_from).transpose()?,
+            suspect: head.suspect,
         })
     }
 }

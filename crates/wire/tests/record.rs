@@ -92,7 +92,8 @@ prop_compose! {
 }
 
 fn head() -> impl Strategy<Value = Head> {
-    (dot(), stamp(), option::of(body())).prop_map(|(dot, stamp, body)| Head { dot, stamp, body })
+    (dot(), stamp(), option::of(body()), any::<bool>())
+        .prop_map(|(dot, stamp, body, suspect)| Head { dot, stamp, body, suspect })
 }
 
 fn key() -> DeploymentKey {
@@ -402,6 +403,7 @@ fn garbage_is_undecodable() {
 fn a_state_with_a_head_that_could_not_exist_is_refused() {
     let head = |change: fn(&mut proto::Head)| {
         let mut head = proto::Head {
+            suspect: false,
             dot: Some(proto::Dot { site: "london".into(), epoch: 1, sequence: 1 }),
             stamp: Some(proto::Stamp { micros: 1, trusted: true }),
             body: None,

@@ -18,7 +18,7 @@ fn version(sequence: u64, standing: &str, bytes: u64) -> serde_json::Value {
         "phone": { "address": "192.0.2.1", "mac": null, "user_agent": "AVAYA" },
         "operator": null,
         "restored_dot": null,
-        "pruned": false,
+        "pruned": false, "suspect": false,
     })
 }
 

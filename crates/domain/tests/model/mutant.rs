@@ -49,7 +49,7 @@ fn keep_the_newest(state: &mut FileState, before: &FileState, record: &Record) {
     }
     let rivals = if before.generation() == state.generation() { before.heads() } else { &[] };
     let (dot, version) = (record.dot.clone(), &written.version);
-    let this = Head { dot, stamp: version.stamp, body: version.body };
+    let this = Head { dot, stamp: version.stamp, body: version.body, suspect: false };
     let newest = rivals
         .iter()
         .chain([&this])

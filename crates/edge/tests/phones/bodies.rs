@@ -49,6 +49,20 @@ async fn an_empty_file_that_says_so_is_kept(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "bruri_store::MIGRATOR")]
+async fn a_body_that_is_no_phones_file_is_served_only_where_there_is_nothing_else(pool: PgPool) {
+    let site = Site::start(pool).await;
+    assert_eq!(site.put("/1_16xxdata.txt", b"").await, 201);
+    assert_eq!(site.get("/1_16xxdata.txt").await.body, b"");
+    assert_eq!(site.put("/1_16xxdata.txt", b"a=1").await, 204);
+    assert_eq!(site.put("/1_16xxdata.txt", b"").await, 204);
+    assert_eq!(site.get("/1_16xxdata.txt").await.body, b"a=1");
+    assert_eq!(site.records().await, 3);
+    // Its phone has seen all the same what it had seen.
+    assert_eq!(site.put("/1_16xxdata.txt", b"a=2").await, 204);
+    assert_eq!(site.get("/1_16xxdata.txt").await.body, b"a=2");
+}
+
+#[sqlx::test(migrator = "bruri_store::MIGRATOR")]
 async fn a_mebibyte_is_the_largest_file(pool: PgPool) {
     let site = Site::start(pool).await;
     let body: Vec<u8> = (0..=255).cycle().take(MIB).collect();

@@ -62,7 +62,7 @@ impl Site {
         background.spawn(reader.run());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let edge = Edge::new(store.clone(), (commits, lookup), peers, limits);
+        let edge = Edge::new(store.clone(), (commits, lookup), peers, (limits, <[u8]>::is_empty));
         tasks.spawn(serve(listener, edge, stop.clone()));
         tasks.close();
         Self { address, pool, store, stop, tasks }

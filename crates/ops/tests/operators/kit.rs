@@ -104,8 +104,12 @@ impl Site {
     pub(crate) async fn phone(&self, name: &str, content: Option<&'static [u8]>) -> String {
         let phone = Phone::new([192, 0, 2, 1].into(), b"AVAYA/J179-4.0.7.0 (MAC:64c3549e5334)");
         let author = Author::Phone(phone);
-        let backup =
-            Backup { file: file_id(name), content: content.map(Bytes::from_static), author };
+        let backup = Backup {
+            file: file_id(name),
+            content: content.map(Bytes::from_static),
+            author,
+            suspect: false,
+        };
         self.commits.commit(&self.store, backup).await.unwrap().dot.unwrap().to_string()
     }
 

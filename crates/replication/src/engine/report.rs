@@ -15,6 +15,7 @@ impl Engine {
             site: link.site.clone(),
             release: link.release.clone(),
             last_heard_micros: link.heard_wall_micros,
+            clock_offset_micros: link.session().and_then(|session| session.offset_micros),
             ..PeerStatus::default()
         };
         let barred = own().find_map(|state| {

@@ -24,7 +24,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use rand::{Rng as _, rngs::StdRng};
 
-use crate::kit::{Site, key, phone, subject};
+use crate::kit::{Site, is_suspect, key, phone, subject};
 
 pub(crate) const FILES: usize = 4;
 const PHONES: u8 = 3;
@@ -99,8 +99,11 @@ impl Sites {
     }
 
     fn sent(&mut self, file: usize) -> Sent {
-        let number = self.rng.random_range(0..6_u8);
-        let content = (number > 0).then(|| Bytes::from(format!("Name={number}\r\n")));
+        let content = match self.rng.random_range(0..7_u8) {
+            0 => None,
+            1 => Some(Bytes::from_static(b"no phone's file")),
+            number => Some(Bytes::from(format!("Name={number}\r\n"))),
+        };
         Sent { file: names::file(file), content, by: self.rng.random_range(0..PHONES) }
     }
 
@@ -255,6 +258,7 @@ impl Site {
         self.memory.commit(Draft {
             file: sent.file.clone(),
             content: sent.content.clone(),
+            suspect: is_suspect(sent.content.as_ref()),
             phone: Some(PhoneKey::from(&phone(sent.by))),
             author,
             random,

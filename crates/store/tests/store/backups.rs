@@ -181,7 +181,7 @@ async fn two_hundred_concurrent_backups_of_the_same_files_keep_their_order_witho
     let content = |n: usize| format!("content {n:03}").into_bytes();
     let backups = (0..200).map(|n| {
         let (file, content) = (file_of(n % 3), Some(content(n).into()));
-        site.commits.commit(&site.store, Backup { file, content, author: phone() })
+        site.commits.commit(&site.store, Backup { file, content, author: phone(), suspect: false })
     });
     assert!(join_all(backups).await.iter().all(Result::is_ok));
     for extension in 0..3 {

@@ -102,6 +102,10 @@ pub struct Version {
     /// Its body is not kept here: retention dropped it, here or before it came, or it has yet to arrive.
     #[prost(bool, tag = "11")]
     pub pruned: bool,
+    /// The site that took it judged the body to be empty, cut off or no phone file at all: it supersedes nothing, and is
+    /// served only where the file has no other version.
+    #[prost(bool, tag = "12")]
+    pub suspect: bool,
 }
 /// Nested message and enum types in `Version`.
 pub mod version {

@@ -36,7 +36,8 @@ pub struct Version {
     /// Absent in a deletion.
     #[prost(message, optional, tag = "6")]
     pub body: ::core::option::Option<Body>,
-    /// The origin judged the body to be empty, cut off or no phone file at all.
+    /// The origin judged the body to be empty, cut off or no phone file at all: it supersedes nothing, and is served only
+    /// where the file has no other version.
     #[prost(bool, tag = "7")]
     pub suspect: bool,
     /// Who wrote it.
@@ -282,6 +283,9 @@ pub struct Head {
     /// Absent where the head is a deletion.
     #[prost(message, optional, tag = "3")]
     pub body: ::core::option::Option<Body>,
+    /// Its origin judged the body to be no phone's file: it is a head only as long as the file has no other.
+    #[prost(bool, tag = "4")]
+    pub suspect: bool,
 }
 /// RealmChange is the payload of a record that says what a realm wants. Such records merge like the versions of a
 /// file: by what their writers had seen, and by rank.

@@ -57,7 +57,9 @@ fn state(file: &File) -> String {
     let conflict = file.conflict.then(|| format!("conflict of {}", file.heads));
     let is_pruned = file.served.as_ref().is_some_and(|version| version.pruned);
     let pruned = is_pruned.then(|| "its bytes have yet to arrive".to_owned());
-    conflict.into_iter().chain(pruned).collect::<Vec<_>>().join(", ")
+    let is_suspect = file.served.as_ref().is_some_and(|version| version.suspect);
+    let suspect = is_suspect.then(|| "suspect, and nothing else to serve".to_owned());
+    conflict.into_iter().chain(pruned).chain(suspect).collect::<Vec<_>>().join(", ")
 }
 
 /// Versions of a file.
@@ -92,8 +94,9 @@ fn size(version: &Version) -> String {
 }
 
 fn standing(version: &Version) -> String {
-    let standing = json::standing(version.standing());
-    if version.pruned { format!("{standing}, pruned") } else { standing.to_owned() }
+    let marks = [(version.pruned, ", pruned"), (version.suspect, ", suspect")];
+    let marks = marks.into_iter().filter(|(is_so, _)| *is_so).map(|(_, mark)| mark);
+    [json::standing(version.standing())].into_iter().chain(marks).collect()
 }
 
 fn author(version: &Version) -> String {

@@ -189,7 +189,8 @@ impl Site {
     }
 
     async fn commit(&self, file: &str, content: Option<Bytes>) -> Committed {
-        let backup = Backup { file: file_id(file), content, author: Author::Phone(phone()) };
+        let backup =
+            Backup { file: file_id(file), content, author: Author::Phone(phone()), suspect: false };
         self.commits.commit(&self.store, backup).await.unwrap()
     }
 

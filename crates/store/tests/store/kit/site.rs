@@ -139,7 +139,7 @@ impl Site {
         content: Option<&[u8]>,
     ) -> Result<Committed, StoreError> {
         let content = content.map(Bytes::copy_from_slice);
-        let backup = Backup { file: file.clone(), content, author: phone() };
+        let backup = Backup { file: file.clone(), content, author: phone(), suspect: false };
         self.commits.commit(&self.store, backup).await
     }
 
@@ -160,7 +160,7 @@ impl Site {
     /// That phone backs up.
     pub(crate) async fn put_by(&self, last: u8, file: &FileId, content: &'static str) -> Committed {
         let (content, author) = (Some(content.into()), Author::Phone(phone_at(last)));
-        let backup = Backup { file: file.clone(), content, author };
+        let backup = Backup { file: file.clone(), content, author, suspect: false };
         self.commits.commit(&self.store, backup).await.unwrap()
     }
 
