@@ -37,6 +37,8 @@ pub(crate) struct Supply {
     unsent: [BTreeSet<LogId>; 2],
     /// Cursors of which our chain must be read before their logs are sent.
     unproved: VecDeque<Cursor>,
+    /// Those that the store is asked about, as long as they are wanted.
+    proving: Vec<Cursor>,
     credit: u64,
     /// Messages that have not left the queue yet.
     unflushed: usize,
@@ -74,6 +76,7 @@ impl Supply {
             wanted: BTreeMap::new(),
             unsent: Default::default(),
             unproved: VecDeque::new(),
+            proving: Vec::new(),
             credit: 0,
             unflushed: 0,
             busy: false,
@@ -109,6 +112,7 @@ impl Supply {
         let mut kept = std::mem::take(&mut self.wanted);
         self.unsent = Default::default();
         self.unproved.clear();
+        self.proving.clear();
         for cursor in wanted {
             let id = &cursor.log.id;
             let sent = kept.remove(id).filter(|position| position.sequence >= cursor.sequence);
@@ -172,6 +176,7 @@ impl Supply {
     /// The consumer has of our own log what we have not.
     fn judge(&mut self, wanted: Cursor, chain: Option<Chain>, env: &mut Env<'_>) {
         self.busy = true;
+        self.proving.push(wanted.clone());
         env.effects.push(Effect::Do(Job::JudgeOwn { supply: self.id, wanted, chain }));
     }
 
@@ -184,6 +189,9 @@ impl Supply {
         env: &mut Env<'_>,
     ) -> Result<(), Dismissal> {
         self.busy = false;
+        if !self.is_proving(wanted) {
+            return Ok(());
+        }
         let reason = match (result, chain) {
             (Ok(true), _) => Reason::GivesWay,
             (Ok(false), Some(_)) => Reason::Fork,
@@ -220,6 +228,13 @@ impl Supply {
         self.tell(Event::Refusal(proto::Refusal { wanted, reason: reason.into(), text }), env);
     }
 
+    /// Whether the store's answer about a place is still wanted. What is wanted no more must not be sent: it would
+    /// count as sent when it is wanted again.
+    fn is_proving(&mut self, wanted: &Cursor) -> bool {
+        let place = self.proving.iter().position(|proving| proving == wanted);
+        place.map(|place| self.proving.swap_remove(place)).is_some()
+    }
+
     /// The store has read our chain at a wanted place.
     pub(crate) fn chain(
         &mut self,
@@ -228,6 +243,9 @@ impl Supply {
         env: &mut Env<'_>,
     ) -> Result<(), Dismissal> {
         self.busy = false;
+        if !self.is_proving(&wanted) {
+            return Ok(());
+        }
         match result {
             Ok(chain) => self.compare(wanted, chain, env),
             Err(failure) if failure.damaged => self.refuse(&wanted, Reason::Damaged, env),
@@ -324,6 +342,7 @@ impl Supply {
     fn look_up(&mut self, wanted: Cursor, env: &mut Env<'_>) {
         if env.logs.is_known(&wanted.log.id) {
             self.busy = true;
+            self.proving.push(wanted.clone());
             env.effects.push(Effect::Do(Job::ReadChain { supply: self.id, wanted }));
         } else {
             self.refuse(&wanted, Reason::UnknownLog, env);
