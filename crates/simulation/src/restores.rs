@@ -47,6 +47,9 @@ impl World {
         if !goes_on {
             self.crash(number, down_micros);
         }
+        if how == Restored::RolledBack {
+            self.part(number);
+        }
         self.sites[number].memory.restore(dump, how);
         self.truth.put_back(number, phones);
         let anywhere: BTreeSet<[u8; 16]> =
@@ -57,6 +60,15 @@ impl World {
         if goes_on {
             // It polls the counters.
             self.input_now(number, Input::Changed);
+        }
+    }
+
+    /// Some lines of a site are cut: a log forks only where nobody tells its origin what it lost.
+    fn part(&mut self, number: usize) {
+        for other in (0..self.sites.len()).filter(|other| *other != number) {
+            if self.rng.random_bool(0.5) {
+                self.lines.cut.extend([(number, other), (other, number)]);
+            }
         }
     }
 

@@ -237,6 +237,9 @@ impl Engine {
             session.unlike.remove(&log);
         }
         if lags {
+            if is_its_own {
+                session.ahead.insert(log.clone(), theirs.clone());
+            }
             session.lagging.insert(log);
         } else if !is_unlike {
             // It has the same: also where another branch of it was feared.

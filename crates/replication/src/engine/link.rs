@@ -89,6 +89,8 @@ pub(crate) struct Session {
     away: BTreeSet<SiteName>,
     /// What the peer has of our own logs.
     pub(crate) own: OwnThere,
+    /// Where it was when it last told that it has more of a log of its own than we.
+    pub(crate) ahead: BTreeMap<LogId, Cursor>,
 }
 
 /// A stream on which we consume.
@@ -276,6 +278,7 @@ impl Session {
             near: BTreeSet::new(),
             away: BTreeSet::new(),
             own: OwnThere::default(),
+            ahead: BTreeMap::new(),
         }
     }
 
@@ -365,6 +368,19 @@ impl Session {
     /// Whether the peer has told of that site's logs; none where it takes it for away.
     pub(crate) fn knows(&self, site: &SiteName) -> Option<bool> {
         (!self.away.contains(site)).then(|| self.told_sites.contains(site))
+    }
+
+    /// We have come to as much of the peer's own log as it told, by way of another: whether it is the same is to be read.
+    pub(crate) fn doubts(&mut self, state: &LogState, link: LinkId) -> Option<Cursor> {
+        if state.lag(link) > 0 || state.source == Some(link) {
+            return None;
+        }
+        let theirs = self.ahead.remove(&state.log.id)?;
+        let is_doubtful = self.lagging.contains(&state.log.id) && theirs.chain != state.ours.chain;
+        is_doubtful.then(|| {
+            self.unlike.insert(state.log.id.clone(), theirs.clone());
+            theirs
+        })
     }
 
     /// Our cursor of a log has moved; `lags` where the peer still has more. Returns whether it is level now.

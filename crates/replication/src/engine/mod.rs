@@ -327,6 +327,9 @@ impl Engine {
         for link in &mut self.links {
             let (id, lags) = (link.id, state.lag(link.id) > 0);
             let Some(session) = link.session_mut() else { continue };
+            if let Some(theirs) = session.doubts(state, id) {
+                self.effects.push(Effect::Do(Job::ReadParted { link: id, theirs }));
+            }
             if session.moved(state, lags) {
                 session.level(id, &mut self.level);
             }
