@@ -95,14 +95,20 @@ async fn goes_on(deployment: &Deployment, book: &Book, limit: Duration) -> anyho
     nothing_is_lost(&deployment.sites, book).await
 }
 
+/// Two sites, the first on a Postgres that can fail over.
+async fn beside_own_postgres(folder: &Path) -> anyhow::Result<(OwnPostgres, Deployment)> {
+    let postgres = OwnPostgres::start(folder).await?;
+    let mut deployment = Deployment::make_direct(&["london", "tokyo"]).await?;
+    deployment.sites[0].settings_mut().database_url = Some(postgres.url("bruri"));
+    deployment.start_all().await?;
+    Ok((postgres, deployment))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_standby_that_lacks_500_records_is_found_out_and_completed_by_peers() {
     let _turn = turn::shared().await;
     let folder = bruri_tests::deployment::open_folder().unwrap();
-    let mut postgres = OwnPostgres::start(folder.path()).await.unwrap();
-    let mut deployment = Deployment::make_direct(&["london", "tokyo"]).await.unwrap();
-    deployment.sites[0].settings_mut().database_url = Some(postgres.url("bruri"));
-    deployment.start_all().await.unwrap();
+    let (mut postgres, deployment) = beside_own_postgres(folder.path()).await.unwrap();
     let (lost, book) = (number("LOST", LOST).unwrap(), Book::default());
     back_up(&deployment.sites[0], 1000, BEFORE, &book).await.unwrap();
     let standby = postgres.lagging_standby().await.unwrap();
@@ -127,10 +133,7 @@ async fn a_standby_that_lacks_500_records_is_found_out_and_completed_by_peers() 
 async fn where_a_standby_takes_over_that_lacks_records_all_come_back_though_no_phone_writes() {
     let _turn = turn::shared().await;
     let folder = bruri_tests::deployment::open_folder().unwrap();
-    let mut postgres = OwnPostgres::start(folder.path()).await.unwrap();
-    let mut deployment = Deployment::make_direct(&["london", "tokyo"]).await.unwrap();
-    deployment.sites[0].settings_mut().database_url = Some(postgres.url("bruri"));
-    deployment.start_all().await.unwrap();
+    let (mut postgres, deployment) = beside_own_postgres(folder.path()).await.unwrap();
     let book = Book::default();
     back_up(&deployment.sites[0], 1000, BEFORE, &book).await.unwrap();
     let standby = postgres.lagging_standby().await.unwrap();

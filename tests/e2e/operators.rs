@@ -113,6 +113,11 @@ async fn a_backup_that_is_cut_off_is_kept_and_marked_while_phones_go_on_getting_
         let listed = site.bruri(&["history", "list", FILE]).await.unwrap();
         assert!(listed.contains("superseded, suspect"), "{listed}");
     }
+    let listed = json(&tokyo.bruri(&["--json", "history", "list", FILE]).await.unwrap());
+    let cut_off = listed["versions"][1]["dot"].as_str().unwrap();
+    tokyo.bruri(&["history", "restore", FILE, cut_off]).await.unwrap();
+    let got = Phone::new(tokyo.phones()).restore(FILE).await.unwrap();
+    assert_eq!(got.unwrap(), whole[..301], "an operator wants it");
     let metrics = london.metrics().await.unwrap();
     let counted = metrics.lines().find(|line| line.starts_with("bruri_suspect_backups_total"));
     assert!(counted.is_some_and(|line| line.ends_with(" 2")), "{metrics}");

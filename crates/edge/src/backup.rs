@@ -17,18 +17,19 @@ pub(crate) async fn store(
     content: Option<Bytes>,
 ) -> Result<Done, EdgeError> {
     let suspect = content.as_deref().is_some_and(edge.inner.is_suspect);
-    if suspect {
-        metrics::suspect();
-        tracing::warn!(
-            file.name = %name,
-            phone.address = %phone.address,
-            "a backup is empty, cut off or no phone's file: it is kept in the history and supersedes nothing"
-        );
-    }
+    let address = phone.address;
     let author = Author::Phone(phone);
     let backup = Backup { file: edge.file(name), content, suspect, author };
     let committed = timeout(edge.inner.limits.store, commit(edge, backup)).await;
     let Committed { outcome, dot } = committed.map_err(|_| EdgeError::Late)??;
+    if suspect && outcome != Outcome::Confirmed {
+        metrics::suspect();
+        tracing::warn!(
+            file.name = %name,
+            phone.address = %address,
+            "a backup is empty, cut off or no phone's file: it is kept in the history and supersedes nothing"
+        );
+    }
     let status = match outcome {
         Outcome::Created => StatusCode::CREATED,
         Outcome::Replaced | Outcome::Confirmed | Outcome::Removed => StatusCode::NO_CONTENT,

@@ -18,8 +18,8 @@ impl World {
     pub(crate) fn damage(&mut self, site: usize) {
         let memory = &self.sites[site].memory;
         let Some(file) = memory.files().into_keys().choose(&mut self.rng) else { return };
-        let loses_heads = self.rng.random_bool(0.5);
-        memory.damage(&file, loses_heads);
+        let keeps_context = self.rng.random_bool(0.5);
+        memory.damage(&file, keeps_context);
         self.report.damaged += 1;
     }
 }
