@@ -152,6 +152,12 @@ async fn where_a_standby_takes_over_that_lacks_records_all_come_back_though_no_p
 struct Yesterday {
     deployment: Deployment,
     book: Book,
+    /// Of the cluster as it was then.
+    copy: PathBuf,
+}
+
+fn witness_beside(copy: &Path) -> PathBuf {
+    copy.with_extension("witness")
 }
 
 impl Yesterday {
@@ -163,13 +169,20 @@ impl Yesterday {
         level(&deployment.sites).await?;
         deployment.sites[0].stop().await?;
         copy_all(&deployment.sites[0].cluster(), &copy).await?;
+        fs::copy(deployment.sites[0].witness(), witness_beside(&copy))?;
         deployment.sites[0].start().await?;
         back_up(&deployment.sites[0], 2000, LOST, &book).await?;
         level(&deployment.sites).await?;
         deployment.sites[0].stop().await?;
         fs::remove_dir_all(deployment.sites[0].cluster()).context("remove a cluster")?;
         copy_all(&copy, &deployment.sites[0].cluster()).await?;
-        Ok(Self { deployment, book })
+        Ok(Self { deployment, book, copy })
+    }
+
+    /// The file that tells what was committed is of yesterday, too.
+    fn put_witness_back(&mut self) -> anyhow::Result<()> {
+        let from = witness_beside(&self.copy);
+        fs::copy(from, self.london().witness()).map(|_| ()).context("put a witness back")
     }
 
     fn london(&mut self) -> &mut Site {
@@ -188,7 +201,7 @@ async fn a_cluster_of_yesterday_is_found_out_by_the_witness_before_a_peer_is_hea
     let mut yesterday = Yesterday::put_back().await.unwrap();
     yesterday.london().start().await.unwrap();
     yesterday.london().says(OPENED).await.unwrap();
-    let Yesterday { deployment, book } = yesterday;
+    let Yesterday { deployment, book, .. } = yesterday;
     goes_on(&deployment, &book, COMPLETE).await.unwrap();
     assert!(!deployment.sites[0].said().contains(FORKED));
     let status = deployment.sites[0].bruri(&["site", "status"]).await.unwrap();
@@ -201,17 +214,36 @@ async fn a_cluster_of_yesterday_without_witness_is_found_out_by_a_peer_before_a_
     let mut yesterday = Yesterday::put_back().await.unwrap();
     fs::remove_file(yesterday.london().witness()).unwrap();
     yesterday.london().start().await.unwrap();
-    let Yesterday { deployment, book } = yesterday;
+    let Yesterday { deployment, book, .. } = yesterday;
     goes_on(&deployment, &book, COMPLETE).await.unwrap();
     let said = deployment.sites[0].said();
     assert!(said.contains(OPENED) && !said.contains(FORKED), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn alone_and_without_witness_the_log_forks_and_is_healed_when_the_sites_meet() {
+async fn a_cluster_of_yesterday_alone_and_without_witness_numbers_nothing_before_a_new_epoch() {
     let _turn = turn::shared().await;
     let mut yesterday = Yesterday::put_back().await.unwrap();
     fs::remove_file(yesterday.london().witness()).unwrap();
+    yesterday.deployment.links(0, 1).for_each(Link::cut);
+    yesterday.london().start().await.unwrap();
+    let book = yesterday.book.clone();
+    back_up(yesterday.london(), 3000, LOST, &book).await.unwrap();
+    yesterday.london().says(OPENED).await.unwrap();
+
+    yesterday.deployment.links(0, 1).for_each(Link::heal);
+
+    let Yesterday { deployment, .. } = yesterday;
+    goes_on(&deployment, &book, COMPLETE).await.unwrap();
+    assert!(!deployment.sites[0].said().contains(FORKED));
+}
+
+/// As where a volume is rolled back while its machine goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_of_yesterday_alone_with_its_witness_forks_and_is_healed_when_the_sites_meet() {
+    let _turn = turn::shared().await;
+    let mut yesterday = Yesterday::put_back().await.unwrap();
+    yesterday.put_witness_back().unwrap();
     yesterday.deployment.links(0, 1).for_each(Link::cut);
     yesterday.london().start().await.unwrap();
     let book = yesterday.book.clone();

@@ -48,6 +48,8 @@ pub enum Ending {
     TailLost,
     /// The database holds another record at a sequence that was committed.
     Forked,
+    /// Since the machine booted, or the witness was lost, nobody could tell what the database lacks.
+    Unconfirmed,
 }
 
 impl Ending {
@@ -58,6 +60,7 @@ impl Ending {
             Self::EpochLost => "epoch_lost",
             Self::TailLost => "tail_lost",
             Self::Forked => "forked",
+            Self::Unconfirmed => "unconfirmed",
         }
     }
 }

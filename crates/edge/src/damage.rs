@@ -46,6 +46,7 @@ pub(crate) async fn mended(
     let content = content.ok_or_else(|| StoreError::BodyAbsent(head.dot.clone()))?;
     let version = Some(Found { head, content });
     let remembered = Remembered::served(&state);
+    edge.inner.store.note_told(state.context());
     Ok(Mended::There(Served { version, remembered, state }, Origin::told(&told)))
 }
 

@@ -175,6 +175,7 @@ async fn asked(edge: &Edge, file: &FileId, here: Served) -> Result<(Served, Orig
     match version(edge, &here, &state, &told).await? {
         Some(version) => {
             let remembered = Remembered::served(&state);
+            edge.inner.store.note_told(state.context());
             Ok((Served { version, remembered, state }, origin))
         }
         // The bytes are nowhere to be had in time: what is here is served, and no more is said of it.

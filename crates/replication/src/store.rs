@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bruri_domain::{Chain, Cursor, DeploymentKey, FileId, LogId, Sha256};
+use bruri_domain::{Chain, Cursor, DeploymentKey, Dot, FileId, LogId, Sha256, SiteName};
 use bruri_store::{ApplyError, Copied, IncomingBatch, IncomingStates, Page, Snapshot, StoreError};
 use bruri_wire::proto::replication::v1 as proto;
 
 use crate::{
     batch,
-    engine::io::{Done, Failure, Job, Portion, Unapplied},
+    engine::io::{Done, Failure, Job, Portion, Theirs, Unapplied},
     snapshot,
 };
 
@@ -38,8 +38,15 @@ pub trait Store: Send + Sync {
         theirs: &[Cursor],
     ) -> impl Future<Output = Result<Vec<LogId>, StoreError>> + Send;
 
+    /// Hears with which numbers of this site's logs a peer answered phones, though it has no records of them. Where one
+    /// has not been given, a new epoch is opened.
+    fn peer_was_told(&self, told: &[Dot]) -> impl Future<Output = Result<(), StoreError>> + Send;
+
     /// A peer has told all that it has of them.
     fn peer_answered(&self);
+
+    /// The same of that site's logs and the phones here.
+    fn told(&self, site: &SiteName) -> impl Future<Output = Result<Vec<Dot>, StoreError>> + Send;
 
     /// Whether this site appends to a log.
     fn appends_to(&self, log: &LogId) -> bool;
@@ -87,6 +94,14 @@ impl Store for bruri_store::Store {
 
     async fn peer_has(&self, theirs: &[Cursor]) -> Result<Vec<LogId>, StoreError> {
         bruri_store::Store::peer_has(self, theirs).await
+    }
+
+    async fn peer_was_told(&self, told: &[Dot]) -> Result<(), StoreError> {
+        bruri_store::Store::peer_was_told(self, told).await
+    }
+
+    async fn told(&self, site: &SiteName) -> Result<Vec<Dot>, StoreError> {
+        bruri_store::Store::told(self, site).await
     }
 
     fn peer_answered(&self) {
@@ -141,11 +156,12 @@ pub async fn perform<S: Store>(job: Job, store: &S, key: &DeploymentKey) -> Done
             Done::Chain { supply, wanted, result }
         }
         Job::HearOwn { link, theirs } => {
-            let result = store.peer_has(&theirs).await.map_err(|error| failure(&error));
-            if result.is_ok() {
-                store.peer_answered();
-            }
+            let result = hear(store, &theirs).await.map_err(|error| failure(&error));
             Done::OwnHeard { link, theirs, result }
+        }
+        Job::ReadTold { supply, site } => {
+            let told = store.told(&site).await.map_err(|error| failure(&error));
+            Done::Told { supply, told }
         }
         Job::JudgeOwn { supply, wanted, chain } => {
             let forked = store
@@ -190,6 +206,13 @@ pub fn with_open<S: Store>(store: &S, vector: Vec<Cursor>) -> (Vec<Cursor>, BTre
     let ids = vector.iter().map(|cursor| &cursor.log.id);
     let open = ids.filter(|log| store.appends_to(log)).cloned().collect();
     (vector, open)
+}
+
+async fn hear<S: Store>(store: &S, theirs: &Theirs) -> Result<Vec<LogId>, StoreError> {
+    store.peer_was_told(&theirs.told).await?;
+    let forked = store.peer_has(&theirs.cursors).await?;
+    store.peer_answered();
+    Ok(forked)
 }
 
 async fn apply<S: Store>(

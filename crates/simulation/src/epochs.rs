@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bruri_domain::{
-    Applied, Cursor, DeploymentKey, Dot, Epoch, FileId, FileState, Held, Identity, Log, LogId,
-    Predecessor, Version, Witness,
+    Applied, Context, Cursor, DeploymentKey, Dot, Epoch, FileId, FileState, Held, Identity, Log,
+    LogId, LogKind, Predecessor, SiteName, Version, Witness,
     epoch::ending,
     fork::{Moved, Parting},
     mutant::{self, Mutant},
@@ -21,6 +21,9 @@ pub(crate) struct Beside {
     witness: Vec<Witness>,
     /// Which database answers; another one after a promotion, or where a dump was put back.
     database: u64,
+    /// How often the machine has booted, and at which boot the witness was written last.
+    boot: u64,
+    witness_boot: Option<u64>,
     /// Draws epochs; a database that went back must not draw the same again.
     rng: StdRng,
     /// Something may be numbered.
@@ -37,6 +40,8 @@ impl Beside {
         Self {
             witness: Vec::new(),
             database: 0,
+            boot: 0,
+            witness_boot: Some(0),
             rng,
             gate_is_open: true,
             drawn: Vec::new(),
@@ -57,6 +62,7 @@ impl Beside {
     pub(crate) fn saw(&mut self, cursor: &Cursor) {
         self.witness.retain(|witness| witness.epoch != cursor.log.id.epoch);
         self.witness.push(Witness::from(cursor));
+        self.witness_boot = Some(self.boot);
     }
 }
 
@@ -65,6 +71,7 @@ impl Beside {
 pub struct Dump {
     tables: Tables,
     witness: Vec<Witness>,
+    witness_boot: Option<u64>,
 }
 
 /// How a database goes back in time.
@@ -76,13 +83,16 @@ pub enum Restored {
     DumpPutBack,
     /// The whole machine was rolled back, with all that it remembers.
     RolledBack,
+    /// The same of its volume, while the machine went on: nothing but a peer tells.
+    VolumePutBack,
 }
 
 impl Memory {
     /// A copy, to be put back later.
     pub fn dump(&self) -> Dump {
         let (tables, beside) = (self.lock(), self.beside());
-        Dump { tables: tables.clone(), witness: beside.witness.clone() }
+        let (witness, witness_boot) = (beside.witness.clone(), beside.witness_boot);
+        Dump { tables: tables.clone(), witness, witness_boot }
     }
 
     /// Puts a copy back; the process must be down.
@@ -94,8 +104,17 @@ impl Memory {
             Restored::DumpPutBack => {
                 beside.database += 1;
                 beside.witness.clear();
+                beside.witness_boot = None;
             }
-            Restored::RolledBack => beside.witness = dump.witness,
+            Restored::RolledBack => {
+                beside.boot += 1;
+                beside.witness = dump.witness;
+                beside.witness_boot = dump.witness_boot;
+            }
+            Restored::VolumePutBack => {
+                beside.witness = dump.witness;
+                beside.witness_boot = Some(beside.boot);
+            }
         }
     }
 
@@ -107,9 +126,22 @@ impl Memory {
         }
     }
 
-    /// From now on records are numbered.
-    pub(crate) fn open_gate(&self) {
-        self.beside().gate_is_open = true;
+    /// A peer has told what it has: from now on records are numbered.
+    pub(crate) fn confirm(&self) {
+        let mut beside = self.beside();
+        beside.witness_boot = Some(beside.boot);
+        beside.gate_is_open = true;
+    }
+
+    /// From now on records are numbered, though no peer has answered. Returns whether a new epoch was opened.
+    pub(crate) fn open_gate(&self) -> bool {
+        let (mut tables, mut beside) = (self.lock(), self.beside());
+        let is_open = std::mem::replace(&mut beside.gate_is_open, true);
+        let is_in_doubt = !is_open && beside.witness_boot != Some(beside.boot);
+        if is_in_doubt {
+            tables.open_epoch(&mut beside);
+        }
+        is_in_doubt
     }
 
     /// The logs that another store of the same site has opened; opened here next.
@@ -134,10 +166,7 @@ impl Memory {
         let seen = seen.iter().zip(held.iter().map(Option::as_ref));
         let now = beside.identity();
         if ending(tables.numbered_by.as_ref(), Some(&now), seen).is_some() {
-            let beginnings = tables.succeed(&mut beside);
-            for beginning in &beginnings {
-                beside.saw(beginning);
-            }
+            tables.open_epoch(&mut beside);
         }
         tables.numbered_by = Some(now);
     }
@@ -155,6 +184,17 @@ impl Memory {
         };
         if let Some(seen) = seen {
             self.judge(&[&seen]);
+        }
+    }
+
+    /// A peer was told of numbers of this site's logs, and has no records of them.
+    pub(crate) fn hear_told(&self, told: &[Dot]) {
+        for dot in told {
+            let open = self.lock().end_of(LogKind::Files);
+            let lacks = |end: &Cursor| end.log.id == dot.log && end.sequence < dot.sequence;
+            if let Some(end) = open.filter(lacks) {
+                self.judge(&[&Cursor { sequence: dot.sequence, ..end }]);
+            }
         }
     }
 
@@ -248,6 +288,23 @@ impl Tables {
         (state, known)
     }
 
+    /// A phone is answered with all that this names, which other sites told of.
+    pub(crate) fn note_told(&mut self, context: &Context) {
+        let ours = self.files_log().site;
+        for (log, _) in context.logs().filter(|(log, _)| log.site != ours) {
+            let highest = self.told.entry(log.clone()).or_default();
+            *highest = (*highest).max(context.last_of(log));
+        }
+    }
+
+    /// The numbers of a site's logs that phones were answered with, where no record of them is here.
+    pub(crate) fn told(&self, site: &SiteName) -> Vec<Dot> {
+        let reached = |log: &LogId| self.logs.get(log).map_or(0, |rows| rows.cursor.sequence);
+        let told =
+            self.told.iter().filter(|(log, last)| log.site == *site && reached(log) < **last);
+        told.map(|(log, last)| Dot { log: log.clone(), sequence: *last }).collect()
+    }
+
     fn held(&self, witness: &Witness) -> Option<Held> {
         let (id, rows) = self.logs.iter().find(|(id, _)| id.epoch == witness.epoch)?;
         let at = usize::try_from(witness.sequence).ok().and_then(|at| at.checked_sub(1));
@@ -262,9 +319,8 @@ impl Tables {
         }
     }
 
-    fn succeed(&mut self, beside: &mut Beside) -> Vec<Cursor> {
+    fn open_epoch(&mut self, beside: &mut Beside) {
         let open = std::mem::take(&mut self.own);
-        let mut beginnings = Vec::new();
         for Cursor { log, sequence, chain } in
             open.iter().filter_map(|id| Some(self.logs.get(id)?.cursor.clone())).collect::<Vec<_>>()
         {
@@ -272,9 +328,8 @@ impl Tables {
             let id = LogId { epoch: beside.draw(&log), ..log.id };
             let next = Log { id, kind: log.kind, predecessor };
             self.own.insert(next.id.clone());
-            beginnings.push(self.begin(next));
+            beside.saw(&self.begin(next));
         }
-        beginnings
     }
 
     /// Writes a void branch once more at the end of the open log, as [`bruri_store::Store::set_back`] does.

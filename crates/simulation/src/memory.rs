@@ -6,8 +6,8 @@ use std::{
 };
 
 use bruri_domain::{
-    Body, Chain, Cursor, DeploymentKey, Dot, Epoch, FileId, FileState, Identity, Log, LogId,
-    LogKind, PhoneKey, Remembered, Sha256, Version,
+    Body, Chain, Context, Cursor, DeploymentKey, Dot, Epoch, FileId, FileState, Identity, Log,
+    LogId, LogKind, PhoneKey, Remembered, Sha256, SiteName, Version,
     limits::{PAGE_BYTES_MAX, PAGE_RECORDS_MAX},
 };
 use bruri_replication::store::Store;
@@ -49,6 +49,8 @@ pub struct Tables {
     /// Versions that were heads when they came without their bodies.
     pub(crate) wanted: BTreeSet<Dot>,
     pub(crate) snapshot: snapshots::Held,
+    /// The highest numbers of logs that phones were answered with from what other sites told.
+    pub(crate) told: BTreeMap<LogId, u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -97,6 +99,7 @@ impl Memory {
             controls: Controls::default(),
             wanted: BTreeSet::new(),
             snapshot: snapshots::Held::default(),
+            told: BTreeMap::new(),
         };
         let seed = own.iter().fold(0, |seed, log| seed ^ log.id.epoch.0);
         for log in own {
@@ -117,7 +120,14 @@ impl Memory {
     /// Notes that a phone was served from this state, which other sites told of.
     pub fn note(&self, file: &FileId, phone: &PhoneKey, state: &FileState) {
         let entry = Remembered::served(state);
-        self.lock().remembered.insert((file.clone(), phone.clone()), entry);
+        let mut tables = self.lock();
+        tables.note_told(state.context());
+        tables.remembered.insert((file.clone(), phone.clone()), entry);
+    }
+
+    /// Notes that a phone was answered with all that this names.
+    pub fn note_told(&self, context: &Context) {
+        self.lock().note_told(context);
     }
 
     /// The same for somebody who is not remembered.
@@ -333,8 +343,17 @@ impl Store for Memory {
         Ok(self.hear(theirs))
     }
 
+    async fn peer_was_told(&self, told: &[Dot]) -> Result<(), StoreError> {
+        self.hear_told(told);
+        Ok(())
+    }
+
+    async fn told(&self, site: &SiteName) -> Result<Vec<Dot>, StoreError> {
+        Ok(self.lock().told(site))
+    }
+
     fn peer_answered(&self) {
-        self.open_gate();
+        self.confirm();
     }
 
     fn appends_to(&self, log: &LogId) -> bool {

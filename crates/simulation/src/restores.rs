@@ -40,6 +40,8 @@ impl World {
             _ if self.options.hubs > 0 => Restored::Promoted,
             // What a retired site had seen of the branch that is lost nobody can tell.
             _ if self.retired.is_some() => Restored::Promoted,
+            // Of what was only read of it nobody would tell, alone.
+            2 | 3 if !self.was_read(number) => Restored::VolumePutBack,
             _ => Restored::RolledBack,
         };
         // Where a standby takes over, the process may go on with it.
@@ -47,7 +49,7 @@ impl World {
         if !goes_on {
             self.crash(number, down_micros);
         }
-        if how == Restored::RolledBack {
+        if matches!(how, Restored::RolledBack | Restored::VolumePutBack) {
             self.part(number);
         }
         self.sites[number].memory.restore(dump, how);
@@ -61,6 +63,12 @@ impl World {
             // It polls the counters.
             self.input_now(number, Input::Changed);
         }
+    }
+
+    /// Whether phones elsewhere were answered with numbers of its logs of which there is no record yet.
+    fn was_read(&self, number: usize) -> bool {
+        let name = &self.sites[number].name;
+        self.sites.iter().any(|site| !site.memory.lock().told(name).is_empty())
     }
 
     /// Some lines of a site are cut: a log forks only where nobody tells its origin what it lost.

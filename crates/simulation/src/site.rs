@@ -100,6 +100,7 @@ pub(crate) fn refused(job: Job) -> Done {
         }
         Job::ReadChain { supply, wanted } => Done::Chain { supply, wanted, result: Err(failure) },
         Job::HearOwn { link, theirs } => Done::OwnHeard { link, theirs, result: Err(failure) },
+        Job::ReadTold { supply, .. } => Done::Told { supply, told: Err(failure) },
         Job::JudgeOwn { supply, wanted, chain } => {
             Done::OwnJudged { supply, wanted, chain, result: Err(failure) }
         }

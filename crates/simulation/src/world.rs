@@ -25,8 +25,9 @@ use crate::{
 };
 
 pub(crate) const KEY: [u8; 32] = [7; 32];
-/// How long all has to become equal once nothing happens any more.
-const PATIENCE_MICROS: u64 = 120_000_000;
+/// How long all has to become equal once nothing happens any more: what is on its way over a line that was slow, 4 MiB
+/// at most, goes on at 8 kB/s.
+const PATIENCE_MICROS: u64 = 600_000_000;
 /// Events of one schedule of a few sites: an engine that never rests is a fault (law 9).
 const EVENTS_MAX: u64 = 3_000_000;
 /// The same for each site around hubs.
@@ -167,8 +168,8 @@ impl World {
             }
             What::GiveUp { connection } => self.give_up(connection),
             What::OpenGate { site, incarnation } => {
-                if self.alive(site, incarnation).is_some() {
-                    self.sites[site].memory.open_gate();
+                if self.alive(site, incarnation).is_some() && self.sites[site].memory.open_gate() {
+                    self.tell_soon(site, Input::Changed);
                 }
             }
             What::Settle { site, incarnation, link, log } => {

@@ -8,7 +8,7 @@ use bruri_wire::{
     control::{decode_control, encode_control},
     record::{RawRecord, decode_envelope},
 };
-use sqlx::{PgConnection, PgTransaction};
+use sqlx::PgConnection;
 
 use crate::{
     Store, StoreError,
@@ -64,13 +64,6 @@ pub(crate) struct Place<'a> {
 }
 
 impl Store {
-    /// Begins a transaction that will append, when that may be done; no row may be locked before.
-    pub(crate) async fn begin_append(&self) -> Result<PgTransaction<'static>, StoreError> {
-        let transaction = self.pool().begin().await?;
-        self.inner.gate.pass().await;
-        Ok(transaction)
-    }
-
     /// Appends records to the control log and applies them. One whose random bits are in the log already is not
     /// appended again. The numbers are taken first here, so rows that are to be decided upon are to be
     /// locked before.

@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use bruri_domain::{
-    Chain, Cursor, Epoch, Held, Identity, Log, LogId, LogKind, Predecessor, SiteName, Witness,
-    epoch, limits::COMMIT_TRIES_MAX,
+    Chain, Cursor, Ending, Epoch, Held, Identity, Log, LogId, LogKind, Predecessor, SiteName,
+    Witness, epoch, limits::COMMIT_TRIES_MAX,
 };
 use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
@@ -15,6 +15,7 @@ use crate::{
     columns::{Row, epoch_column, kind_column, signed},
     logs::{self, LogRow},
     own::{Current, Opened, OwnLog, OwnLogs},
+    witness::{Boot, Told},
 };
 
 /// An open log under lock.
@@ -36,9 +37,11 @@ impl Store {
     /// Keeps what this process sees committed in that file, too, and holds what it told before against
     /// the database; for a start, before anything is numbered.
     pub async fn keep_witness(&self, path: &Path) -> Result<(), StoreError> {
-        let is_told = self.inner.own.memory.keep_in(path);
-        // At the first start there is none to miss.
-        if !is_told && self.sequences_sum().await? > 0 {
+        let memory = &self.inner.own.memory;
+        let told = memory.keep_in(path, Boot::running());
+        if self.inner.own.began_here {
+            memory.confirm();
+        } else if told == Told::Nothing {
             tracing::warn!(
                 path = %path.display(),
                 "the witness of earlier commits is lost or damaged: only peers tell what the database lacks"
@@ -88,6 +91,12 @@ impl Store {
         self.judge(&[&seen]).await
     }
 
+    /// Opens a new epoch, unless another `brurid` has: nobody can tell what the open one lacks.
+    pub(crate) async fn judge_alone(&self) -> Result<(), StoreError> {
+        let doubted = self.inner.own.logs().files.id;
+        self.judge_by(&[], Some(&doubted)).await
+    }
+
     async fn known(&self, witnesses: &[Witness]) -> Result<Vec<Option<Known>>, StoreError> {
         let mut connection = self.pool().acquire().await?;
         known(&mut connection, self.site(), witnesses).await
@@ -95,9 +104,17 @@ impl Store {
 
     /// Opens a new epoch where what was seen here or at a peer speaks against the open one.
     async fn judge(&self, theirs: &[&Cursor]) -> Result<(), StoreError> {
+        self.judge_by(theirs, None).await
+    }
+
+    async fn judge_by(
+        &self,
+        theirs: &[&Cursor],
+        doubted: Option<&LogId>,
+    ) -> Result<(), StoreError> {
         let seen: Vec<Witness> = self.inner.own.memory.seen().all().collect();
         let mut transaction = self.pool().begin().await?;
-        let current = judge(&mut transaction, self.site(), &seen, theirs).await?;
+        let current = judge(&mut transaction, self.site(), &seen, theirs, doubted).await?;
         transaction.commit().await?;
         self.inner.own.adopt(current);
         self.inner.wakeups.wake();
@@ -106,13 +123,14 @@ impl Store {
 }
 
 /// Locks the open logs, and opens the next epoch of both where one of them must end: they are in one
-/// database, so what happened to one happened to the other. Logs that only a peer knew are noted as closed
-/// ones, to be fetched.
+/// database, so what happened to one happened to the other. So it is where the log is open still that
+/// nobody can speak for. Logs that only a peer knew are noted as closed ones, to be fetched.
 pub(crate) async fn judge(
     transaction: &mut PgConnection,
     site: &SiteName,
     seen: &[Witness],
     theirs: &[&Cursor],
+    doubted: Option<&LogId>,
 ) -> Result<Current, StoreError> {
     let open = lock_open(&mut *transaction, site).await?;
     let told = theirs.iter().copied().map(Witness::from);
@@ -127,6 +145,8 @@ pub(crate) async fn judge(
         let seen = witnesses.iter().zip(held.iter().map(Option::as_ref));
         epoch::ending(log.numbered_by.as_ref(), log.now.as_ref(), seen)
     });
+    let is_doubted = |log: &Open| doubted == Some(&log.end.log.id);
+    let why = why.or_else(|| open.iter().any(is_doubted).then_some(Ending::Unconfirmed));
     let Some(why) = why else { return found(site, open) };
     let mut pairs = Vec::with_capacity(open.len());
     let mut beginnings = Vec::with_capacity(open.len());

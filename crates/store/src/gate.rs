@@ -1,5 +1,9 @@
 //! The gate before numbering: after a start or a reconnect nothing is numbered until a peer has said what
 //! it has of this site's logs, or a second has passed. What waits here is not refused.
+//!
+//! Where no peer has answered and the machine has booted since the witness was written, a new epoch is
+//! opened first: nobody can tell whether the machine was rolled back, and a number that a peer was told of
+//! for a read, but has no record of, would be given again unnoticed.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -7,7 +11,11 @@ use std::{
 };
 
 use bruri_domain::limits::PEER_ANSWER_MILLIS_MAX;
-use tokio::{sync::watch, time::timeout};
+use sqlx::postgres::PgTransaction;
+use tokio::{
+    sync::{Mutex, watch},
+    time::timeout,
+};
 
 use crate::{Store, StoreError};
 
@@ -17,21 +25,24 @@ const ANSWER: Duration = Duration::from_millis(PEER_ANSWER_MILLIS_MAX);
 pub(crate) struct Gate {
     has_peers: AtomicBool,
     is_open: watch::Sender<bool>,
+    /// Who opens it though no peer has answered.
+    opener: Mutex<()>,
 }
 
 impl Gate {
     pub(crate) fn new() -> Self {
-        Self { has_peers: AtomicBool::new(false), is_open: watch::Sender::new(true) }
+        let is_open = watch::Sender::new(true);
+        Self { has_peers: AtomicBool::new(false), is_open, opener: Mutex::default() }
     }
 
-    /// Returns when a peer has answered, or after a second; from then on the gate is open.
-    pub(crate) async fn pass(&self) {
+    /// Returns whether the gate is open, or opened within a second.
+    async fn pass(&self) -> bool {
         let mut is_open = self.is_open.subscribe();
-        let answered = timeout(ANSWER, is_open.wait_for(|is_open| *is_open)).await;
-        if answered.is_err() {
-            tracing::info!("no peer has answered within a second; backups are taken without");
-            self.open();
-        }
+        timeout(ANSWER, is_open.wait_for(|is_open| *is_open)).await.is_ok()
+    }
+
+    fn is_open(&self) -> bool {
+        *self.is_open.borrow()
     }
 
     fn open(&self) {
@@ -63,7 +74,33 @@ impl Store {
 
     /// A peer has told all that it has, and [`Store::peer_has`] has heard it.
     pub fn peer_answered(&self) {
+        self.inner.own.memory.confirm();
         self.inner.gate.open();
+    }
+
+    /// Begins a transaction that will number records, when that may be done; no row of it is locked yet.
+    pub(crate) async fn begin_append(&self) -> Result<PgTransaction<'static>, StoreError> {
+        // First, so that the database is there when the waiting begins.
+        let transaction = self.pool().begin().await?;
+        if self.inner.gate.pass().await {
+            return Ok(transaction);
+        }
+        // Its connection may be the one that the judging needs.
+        transaction.rollback().await?;
+        self.open_gate_alone().await?;
+        Ok(self.pool().begin().await?)
+    }
+
+    async fn open_gate_alone(&self) -> Result<(), StoreError> {
+        let _opener = self.inner.gate.opener.lock().await;
+        if !self.inner.gate.is_open() {
+            tracing::info!("no peer has answered within a second; backups are taken without");
+            if self.inner.own.memory.is_in_doubt() {
+                self.judge_alone().await?;
+            }
+            self.inner.gate.open();
+        }
+        Ok(())
     }
 }
 
@@ -85,22 +122,24 @@ mod tests {
     async fn an_answer_lets_all_pass_at_once_and_without_peers_nobody_waits() {
         let (gate, alone, began) = (shut(), Gate::new(), Instant::now());
         alone.shut();
-        alone.pass().await;
-        tokio::join!(gate.pass(), gate.pass(), async { gate.open() });
+        assert!(alone.pass().await);
+        let (first, second, ()) = tokio::join!(gate.pass(), gate.pass(), async { gate.open() });
+        assert!(first && second);
         assert!(began.elapsed() < ANSWER, "{:?}", began.elapsed());
     }
 
     #[tokio::test]
-    async fn without_an_answer_all_pass_after_a_second_until_the_next_reconnect() {
+    async fn without_an_answer_nobody_passes_for_a_second_again_after_each_reconnect() {
         let (gate, began) = (shut(), Instant::now());
-        tokio::join!(gate.pass(), gate.pass());
-        gate.pass().await;
+        let (first, second) = tokio::join!(gate.pass(), gate.pass());
+        assert!(!first && !second);
         assert!((ANSWER..ANSWER * 2).contains(&began.elapsed()), "{:?}", began.elapsed());
+        gate.open();
         gate.note(&StoreError::CommitFailed);
-        gate.pass().await;
+        assert!(gate.pass().await);
         assert!(began.elapsed() < ANSWER * 2, "{:?}", began.elapsed());
         gate.note(&StoreError::Database(sqlx::Error::PoolTimedOut));
-        gate.pass().await;
+        assert!(!gate.pass().await);
         assert!(began.elapsed() >= ANSWER * 2, "{:?}", began.elapsed());
     }
 }

@@ -77,9 +77,7 @@ impl Store {
         // Before the rows are read: what is not found here by now is found there.
         let unwritten = self.unwritten(group);
         let missing = self.missing(group).await?;
-        let mut transaction = self.pool().begin().await?;
-        // The database is there, and no row of it is locked yet.
-        self.inner.gate.pass().await;
+        let mut transaction = self.begin_append().await?;
         let mut locked = self.lock_files(&mut transaction, group).await?;
         locked.known.extend(unwritten);
         for (file, state) in missing {
@@ -90,7 +88,10 @@ impl Store {
         let written = self.write_drafts(&mut transaction, group, &mut steps).await?;
         confirm(&mut transaction, group, &steps).await?;
         files::remove(&mut transaction, &refused(blank, group, &steps)).await?;
+        // What is written here may name numbers of which nothing else tells.
+        let told = self.write_told(&mut transaction).await?;
         transaction.commit().await?;
+        self.inner.told.written(&told);
         if let Some((given, noticed)) = written {
             self.numbered(given);
             metrics::conflicts_opened(noticed.opened());

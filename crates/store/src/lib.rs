@@ -53,6 +53,7 @@ pub mod remembered;
 mod scrub;
 mod snapshot;
 mod supply;
+mod told;
 mod unread;
 mod unwritten;
 mod void;
@@ -106,6 +107,7 @@ struct Inner {
     gate: gate::Gate,
     wakeups: wakeups::Wakeups,
     unwritten: unwritten::Unwritten,
+    told: told::Told,
     /// An erasure was carried out here: a receipt is due.
     erased: Notify,
     /// A body is lacking that peers may have.

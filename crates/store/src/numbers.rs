@@ -60,7 +60,7 @@ impl Store {
                 return Ok(Numbers { log, before, chain, current });
             }
             let all: Vec<Witness> = seen.all().collect();
-            current = epochs::judge(transaction, self.site(), &all, &[]).await?;
+            current = epochs::judge(transaction, self.site(), &all, &[], None).await?;
         }
         Err(Row { table: "log", key: self.site() }.corrupt("is_open"))
     }

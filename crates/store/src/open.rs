@@ -9,12 +9,8 @@ use sqlx::{
 };
 
 use crate::{
-    Inner, Store, StoreError, erasing,
-    gate::Gate,
-    own::{self, Own},
-    realms::Realms,
-    unwritten::Unwritten,
-    wakeups::Wakeups,
+    Inner, Store, StoreError, erasing, gate::Gate, own, realms::Realms, told::Told,
+    unwritten::Unwritten, wakeups::Wakeups,
 };
 
 /// The tables, in the order they came to be.
@@ -122,10 +118,11 @@ impl Store {
             clock: options.clock,
             issuer,
             clock_trusted: true.into(),
-            own: Own::new(own),
+            own,
             gate: Gate::new(),
             wakeups: Wakeups::new(),
             unwritten: Unwritten::default(),
+            told: Told::default(),
             erased: tokio::sync::Notify::new(),
             parted: tokio::sync::Notify::new(),
             lacking: tokio::sync::Notify::new(),

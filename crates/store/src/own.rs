@@ -67,12 +67,14 @@ pub(crate) struct Opened {
 /// checked against it with every number that is taken.
 pub(crate) struct Own {
     logs: RwLock<OwnLogs>,
+    /// They were opened by this process, so nothing was ever numbered before.
+    pub(crate) began_here: bool,
     pub(crate) memory: Memory,
 }
 
 impl Own {
-    pub(crate) fn new(logs: OwnLogs) -> Self {
-        Self { logs: RwLock::new(logs), memory: Memory::default() }
+    fn new(logs: OwnLogs, began_here: bool) -> Self {
+        Self { logs: RwLock::new(logs), began_here, memory: Memory::default() }
     }
 
     pub(crate) fn logs(&self) -> OwnLogs {
@@ -107,12 +109,13 @@ impl Store {
 }
 
 /// Finds the logs that the site appends to, or opens its first ones; with the newest time in either.
-pub(crate) async fn open(pool: &PgPool, site: &SiteName) -> Result<(OwnLogs, u64), StoreError> {
+pub(crate) async fn open(pool: &PgPool, site: &SiteName) -> Result<(Own, u64), StoreError> {
+    let mut begun = 0;
     for kind in [LogKind::Control, LogKind::Files] {
         let id = LogId { site: site.clone(), epoch: Epoch(rand::random()) };
         let log = Log { id, kind, predecessor: None };
         let chain = Chain::begin(&log);
-        sqlx::query!(
+        let inserted = sqlx::query!(
             "insert into log (site, epoch, kind, sequence, chain, is_open, identity)
              values ($1, $2, $3, 0, $4, true, nullif(current_setting('bruri.identity', true), ''))
              on conflict do nothing",
@@ -123,6 +126,7 @@ pub(crate) async fn open(pool: &PgPool, site: &SiteName) -> Result<(OwnLogs, u64
         )
         .execute(pool)
         .await?;
+        begun |= inserted.rows_affected();
     }
     let rows = sqlx::query!(
         "select id, epoch, kind, stamp_micros from log where site = $1 and is_open",
@@ -138,5 +142,5 @@ pub(crate) async fn open(pool: &PgPool, site: &SiteName) -> Result<(OwnLogs, u64
         stamp_micros = row.number("stamp_micros", log.stamp_micros)?.max(stamp_micros);
     }
     let logs = OwnLogs::from_pairs(pairs).ok_or_else(|| row.corrupt("is_open"))?;
-    Ok((logs, stamp_micros))
+    Ok((Own::new(logs, begun > 0), stamp_micros))
 }

@@ -178,7 +178,9 @@ impl Store {
         )
         .execute(&mut *transaction)
         .await?;
+        let told = self.write_told(&mut transaction).await?;
         transaction.commit().await?;
+        self.inner.told.written(&told);
         Ok(())
     }
 

@@ -1,7 +1,8 @@
 //! Cursors and logs between sites.
 
 use bruri_domain::{
-    Chain, Cursor, Epoch, Log, LogId, LogKind, Predecessor, Sha256, SiteName, limits::CURSORS_MAX,
+    Chain, Cursor, Dot, Epoch, Log, LogId, LogKind, Predecessor, Sha256, SiteName,
+    limits::CURSORS_MAX,
 };
 
 use prost::Message as _;
@@ -96,6 +97,24 @@ pub fn cursors(list: Vec<proto::Cursor>) -> Result<Vec<Cursor>, InvalidMessage> 
         return Err(invalid("cursors"));
     }
     list.into_iter().map(Cursor::try_from).collect()
+}
+
+impl From<&Dot> for proto::heartbeat::Told {
+    fn from(dot: &Dot) -> Self {
+        Self { epoch: dot.log.epoch.0, sequence: dot.sequence }
+    }
+}
+
+/// Reads the numbers of a site's logs that phones elsewhere were answered with.
+pub fn told(site: &SiteName, list: &[proto::heartbeat::Told]) -> Result<Vec<Dot>, InvalidMessage> {
+    if list.len() > CURSORS_MAX {
+        return Err(invalid("heartbeat.told"));
+    }
+    let dot = |told: &proto::heartbeat::Told| Dot {
+        log: LogId { site: site.clone(), epoch: Epoch(told.epoch) },
+        sequence: told.sequence,
+    };
+    Ok(list.iter().map(dot).collect())
 }
 
 /// A chunk of a snapshot as it is sent.

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use bruri_domain::{
-    LogId, SiteName,
+    Dot, LogId, SiteName,
     limits::{HEARTBEAT_BUSY_MILLIS, HEARTBEAT_IDLE_MILLIS, READING_SECONDS},
 };
 use bruri_wire::proto::replication::v1 as proto;
@@ -20,6 +20,8 @@ const READING: Duration = Duration::from_secs(READING_SECONDS);
 /// What heartbeats have said and must say.
 #[derive(Default)]
 pub(crate) struct Beats {
+    /// Numbers of the consumer's logs that the first one tells of; none before they are known.
+    told: Option<Vec<Dot>>,
     number: u64,
     at: Moment,
     untold: BTreeSet<LogId>,
@@ -30,6 +32,11 @@ pub(crate) struct Beats {
 }
 
 impl Beats {
+    /// From now on they go out.
+    pub(crate) fn begin(&mut self, told: Vec<Dot>) {
+        self.told = Some(told);
+    }
+
     /// The next one tells of a log.
     pub(crate) fn tell(&mut self, log: &LogId) {
         self.untold.insert(log.clone());
@@ -44,6 +51,9 @@ impl Beats {
 
     /// When the next one is due.
     pub(crate) fn due(&self) -> Moment {
+        if self.told.is_none() {
+            return Moment::MAX;
+        }
         let is_busy = !self.untold.is_empty() || self.reading_until > self.at;
         self.at.saturating_add(if is_busy { BUSY } else { IDLE })
     }
@@ -60,6 +70,7 @@ impl Beats {
         self.number = self.number.saturating_add(1);
         let (gone, back) = self.note_away(env.level.away());
         let ages = env.level.ages(now, env.logs, peer);
+        let told = self.told.as_mut().map(std::mem::take).unwrap_or_default();
         proto::Heartbeat {
             changed,
             vector_hash: env.logs.hash().to_vec(),
@@ -72,6 +83,7 @@ impl Beats {
             back,
             own_age_micros: micros(env.own_age),
             hops,
+            told: told.iter().map(proto::heartbeat::Told::from).collect(),
         }
     }
 

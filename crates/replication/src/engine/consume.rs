@@ -8,7 +8,7 @@ use bruri_domain::{
 };
 use bruri_wire::{
     proto::replication::v1::{self as proto, refusal::Reason},
-    replication::{InvalidMessage, cursors, invalid},
+    replication::{InvalidMessage, cursors, invalid, told},
 };
 
 use super::{
@@ -101,6 +101,13 @@ impl Engine {
         self.forget_asked(id);
     }
 
+    /// A stream of ours is over, and with it the connection.
+    pub(super) fn ended(&mut self, subscription: SubscriptionId, error: LinkError) {
+        if let Some(link) = self.subscriptions.get(&subscription) {
+            self.lose(*link, error);
+        }
+    }
+
     pub(super) fn heard(&mut self, subscription: SubscriptionId, event: Event) {
         let Some(id) = self.subscriptions.get(&subscription).copied() else { return };
         let time = self.time;
@@ -160,13 +167,15 @@ impl Engine {
     ) -> Result<(), InvalidMessage> {
         let (now, site) = (self.time.now, self.site.clone());
         let theirs = cursors(std::mem::take(&mut beat.changed))?;
+        let read = told(&site, &std::mem::take(&mut beat.told))?;
         let hops = std::mem::take(&mut beat.hops);
         let is_live = self.session(id).is_some_and(|s| s.live.id == subscription);
         self.note_level(id);
         if is_live {
-            let told = theirs.iter().filter(|cursor| cursor.log.id.site == site);
+            let own = theirs.iter().filter(|cursor| cursor.log.id.site == site);
             let unheard = self.session(id).map(|session| {
-                told.for_each(|cursor| session.own.tell(cursor));
+                own.for_each(|cursor| session.own.tell(cursor));
+                session.own.was_read(read);
                 session.own.take_unheard()
             });
             let theirs = unheard.unwrap_or_default();
@@ -274,7 +283,12 @@ impl Engine {
     fn take_refusal(&mut self, id: LinkId, refusal: proto::Refusal) -> Result<(), InvalidMessage> {
         let reason = refusal.reason();
         let wanted = refusal.wanted.ok_or(invalid("refusal.wanted"))?;
-        let log = Cursor::try_from(wanted)?.log.id;
+        let Cursor { log: Log { id: log, .. }, sequence, .. } = Cursor::try_from(wanted)?;
+        let parted = self.logs.get(&log).and_then(|state| state.parted.as_ref());
+        if parted.is_some_and(|parted| parted.sequence != sequence) {
+            // It was wanted from there before it was known where its origin parts from us.
+            return Ok(());
+        }
         let text = bounded_text(&refusal.text);
         let origin = self.session(id).map(|session| session.site.clone());
         match reason {

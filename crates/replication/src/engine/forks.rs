@@ -7,7 +7,7 @@ use bruri_domain::{Chain, Cursor, LogId};
 use super::{
     Engine,
     consume::BARRED,
-    io::{Effect, Failure, Job, LinkId, Moment},
+    io::{Effect, Failure, Job, LinkId, Moment, Theirs},
     link::Link,
 };
 
@@ -86,7 +86,7 @@ impl Engine {
     pub(super) fn own_heard(
         &mut self,
         id: LinkId,
-        theirs: Vec<Cursor>,
+        theirs: Theirs,
         result: Result<Vec<LogId>, Failure>,
     ) {
         match result {

@@ -39,6 +39,9 @@ pub(crate) struct LogState {
     pub(crate) log: Log,
     /// What we have applied, or written.
     pub(crate) ours: Cursor,
+    /// Peers may have been told of it: it is our own, or something of it was here since we began. A database that
+    /// lost it all does not change that, or peers would take what we tell of other sites for what we have of this one.
+    is_told: bool,
     /// The reading of the vector that was the last to begin before `ours` moved.
     moved_in_reading: u64,
     /// When `ours` last moved.
@@ -92,6 +95,7 @@ impl LogState {
     fn new(ours: Cursor, is_own: bool) -> Self {
         Self {
             log: ours.log.clone(),
+            is_told: is_own || ours.sequence > 0,
             ours,
             moved_in_reading: 0,
             moved: Moment::ZERO,
@@ -204,7 +208,7 @@ impl Logs {
 
     /// Through how many sites each log of one came here, of those that peers are told.
     pub(crate) fn told_hops(&self, site: &SiteName) -> impl Iterator<Item = u8> {
-        self.of(site).filter(|state| state.is_told(&self.ours)).map(|state| state.hops)
+        self.of(site).filter(|state| state.is_told).map(|state| state.hops)
     }
 
     /// The same as a peer told it.
@@ -223,14 +227,14 @@ impl Logs {
         self.open = open;
     }
 
-    /// What a peer may be told: the logs of which there is a row here.
+    /// What a peer may be told: the logs of which something is here, or was.
     pub(crate) fn is_known(&self, log: &LogId) -> bool {
-        self.states.get(log).is_some_and(|state| state.is_told(&self.ours))
+        self.states.get(log).is_some_and(|state| state.is_told)
     }
 
     /// Our cursors, as peers are told them.
     pub(crate) fn told(&self) -> impl Iterator<Item = &Cursor> {
-        let told = self.states.values().filter(|state| state.is_told(&self.ours));
+        let told = self.states.values().filter(|state| state.is_told);
         told.map(|state| &state.ours)
     }
 
@@ -335,7 +339,7 @@ impl Logs {
             if state.ours.sequence == 0 {
                 self.version = self.version.saturating_add(1);
             }
-            state.ours = to.clone();
+            state.stand_at(to.clone());
             state.moved = now;
             state.turns = 0;
             self.hash = None;
@@ -387,9 +391,9 @@ impl Logs {
 }
 
 impl LogState {
-    /// A log of which nothing is here is told only where it is our own.
-    fn is_told(&self, ours: &SiteName) -> bool {
-        self.ours.sequence > 0 || self.log.id.site == *ours
+    fn stand_at(&mut self, cursor: Cursor) {
+        self.is_told |= cursor.sequence > 0;
+        self.ours = cursor;
     }
 
     /// Control logs before others.
@@ -406,9 +410,33 @@ fn take_reading(state: &mut LogState, cursor: Cursor, number: u64, now: Moment) 
     if !is_news || (!is_later && cursor.sequence <= state.ours.sequence) {
         return false;
     }
-    state.ours = cursor;
+    state.stand_at(cursor);
     state.moved = now;
     state.turns = 0;
     state.compare(now);
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use bruri_domain::{Epoch, Log};
+
+    use super::*;
+
+    #[test]
+    fn a_log_that_the_database_lost_is_told_as_empty_and_its_site_stays_as_far() {
+        let site = |name| SiteName::parse(name).unwrap();
+        let id = LogId { site: site("tokyo"), epoch: Epoch(7) };
+        let at_beginning =
+            Cursor::at_beginning(Log { id, kind: LogKind::Files, predecessor: None });
+        let theirs = Cursor { sequence: 3, ..at_beginning.clone() };
+        let mut logs = Logs::new(site("london"), vec![theirs.clone()], BTreeSet::new());
+        assert_eq!(logs.told().collect::<Vec<_>>(), [&theirs]);
+        let hops: Vec<u8> = logs.told_hops(&site("tokyo")).collect();
+
+        logs.read(Vec::new(), 1, Moment::ZERO);
+
+        assert_eq!(logs.told().collect::<Vec<_>>(), [&at_beginning]);
+        assert_eq!(logs.told_hops(&site("tokyo")).collect::<Vec<_>>(), hops);
+    }
 }

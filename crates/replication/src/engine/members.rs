@@ -16,7 +16,15 @@ impl Engine {
         for member in members.all().filter(|member| member.state == MemberState::Retired) {
             self.level.forget(&member.site);
         }
-        self.members = members;
+        let before = std::mem::replace(&mut self.members, members);
+        // A database that went back may have forgotten that a site was retired.
+        let retired = before.all().filter(|member| member.state == MemberState::Retired);
+        for member in retired {
+            if self.logs.of(&member.site).next().is_none() {
+                continue;
+            }
+            self.know(&member.site);
+        }
         let refused: Vec<(LinkId, LinkError)> = self
             .links
             .iter()
@@ -84,5 +92,45 @@ impl Engine {
             // Also a connection that is just being made.
             self.effects.push(Effect::Hang(id));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bruri_domain::{Cursor, Epoch, Log, LogId, LogKind, Member, Stamp};
+
+    use super::*;
+    use crate::engine::{
+        Identity,
+        io::{Input, Moment, Time},
+    };
+
+    #[test]
+    fn a_site_whose_retirement_the_database_forgot_is_waited_for_again() {
+        let site = |name| SiteName::parse(name).unwrap();
+        let id = LogId { site: site("tokyo"), epoch: Epoch(7) };
+        let log = Log { id, kind: LogKind::Files, predecessor: None };
+        let cursor = Cursor { sequence: 3, ..Cursor::at_beginning(log) };
+        let identity =
+            Identity { site: site("london"), key_check: [1; 16], release: "0.1.0".to_owned() };
+        let mut engine = Engine::new(&identity, (vec![cursor], BTreeSet::new()), 1, 7);
+        let mut retired = Membership::default();
+        retired.apply(Member {
+            random: [1; 16],
+            stamp: Stamp { micros: 1, trusted: true },
+            site: site("tokyo"),
+            state: MemberState::Retired,
+            addresses: Vec::new(),
+            issues: false,
+            operator: "operator".to_owned(),
+        });
+        let mut needed = |members| {
+            engine.handle(Time::default(), Input::Members(members));
+            engine.standing(Moment::ZERO, |_| true).needed
+        };
+        let all = BTreeSet::from([site("tokyo")]);
+        assert_eq!(needed(Membership::default()), all);
+        assert_eq!(needed(retired), BTreeSet::new());
+        assert_eq!(needed(Membership::default()), all);
     }
 }

@@ -26,6 +26,7 @@ mod snapshot;
 mod standing;
 mod supplies;
 pub(crate) mod supply;
+pub mod work;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -198,11 +199,7 @@ impl Engine {
             Input::Reached { link, site } => self.reached(link, &site),
             Input::Unreachable { link, error } => self.lose(link, error),
             Input::Heard { subscription, event } => self.heard(subscription, event),
-            Input::Ended { subscription, error } => {
-                if let Some(link) = self.subscriptions.get(&subscription) {
-                    self.lose(*link, error);
-                }
-            }
+            Input::Ended { subscription, error } => self.ended(subscription, error),
             Input::Done(done) => self.done(done),
             Input::Settled { link, log, error } => self.settled(link, &log, error),
             Input::Fetched { link, number, result } => self.fetched(link, number, result),
@@ -219,6 +216,7 @@ impl Engine {
                 self.with_supply(supply, |s, env| s.page(&log, after, result, env));
             }
             Done::OwnHeard { link, theirs, result } => self.own_heard(link, theirs, result),
+            Done::Told { supply, told } => self.with_supply(supply, |s, env| s.told(told, env)),
             Done::Parted { link, theirs, result } => self.parted(link, theirs, &result),
             Done::OwnJudged { supply, wanted, chain, result } => {
                 self.with_supply(supply, |s, env| s.judged(&wanted, chain, result, env));

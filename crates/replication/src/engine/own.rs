@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use bruri_domain::{Cursor, LogId};
+use bruri_domain::{Cursor, Dot, LogId};
+
+use super::io::Theirs;
 
 /// What the peer at the other end of a connection said of our own logs.
 #[derive(Default)]
@@ -11,6 +13,8 @@ pub(crate) struct OwnThere {
     told: BTreeMap<LogId, Cursor>,
     /// What the store has not heard: it hears it with the next heartbeat.
     unheard: BTreeMap<LogId, Cursor>,
+    /// Numbers that phones there were answered with, which the store has not heard of either.
+    read: Vec<Dot>,
 }
 
 impl OwnThere {
@@ -20,16 +24,23 @@ impl OwnThere {
         self.keep(theirs.clone());
     }
 
+    /// Phones there were answered with these numbers.
+    pub(crate) fn was_read(&mut self, told: Vec<Dot>) {
+        self.read.extend(told);
+    }
+
     /// What the store is to hear now.
-    pub(crate) fn take_unheard(&mut self) -> Vec<Cursor> {
-        std::mem::take(&mut self.unheard).into_values().collect()
+    pub(crate) fn take_unheard(&mut self) -> Theirs {
+        let cursors = std::mem::take(&mut self.unheard).into_values().collect();
+        Theirs { cursors, told: std::mem::take(&mut self.read) }
     }
 
     /// The store did not answer.
-    pub(crate) fn not_heard(&mut self, theirs: Vec<Cursor>) {
-        for cursor in theirs {
+    pub(crate) fn not_heard(&mut self, theirs: Theirs) {
+        for cursor in theirs.cursors {
             self.keep(cursor);
         }
+        self.read.extend(theirs.told);
     }
 
     /// The database has lost the end of a log, and what it had heard of it.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bruri_domain::{
-    Chain, Cursor, Log, LogId, LogKind, SiteName,
+    Chain, Cursor, Dot, Log, LogId, LogKind, SiteName,
     limits::{CREDIT_BYTES_MAX, PEER_HANDSHAKE_SECONDS_MAX, STREAM_QUEUE_MAX},
 };
 use bruri_store::Page;
@@ -85,12 +85,24 @@ impl Supply {
         }
     }
 
-    /// Both have said Hello: from now on heartbeats go out, the first one at once.
+    /// Both have said Hello: from now on heartbeats go out, the first one as soon as it is known what it must tell.
     pub(crate) fn greet(&mut self, hello: proto::Hello, env: &mut Env<'_>) {
         self.greeted = true;
         self.tell(Event::Hello(hello), env);
+        let site = self.peer.clone();
+        env.effects.push(Effect::Do(Job::ReadTold { supply: self.id, site }));
+    }
+
+    /// The store knows with which numbers of the consumer phones here were answered.
+    pub(crate) fn told(
+        &mut self,
+        told: Result<Vec<Dot>, Failure>,
+        env: &mut Env<'_>,
+    ) -> Result<(), Dismissal> {
+        self.beats.begin(told.map_err(|_| Dismissal::Away)?);
         env.logs.told().for_each(|cursor| self.beats.tell(&cursor.log.id));
         self.beat(env);
+        Ok(())
     }
 
     /// Takes in what the consumer says after its Hello.

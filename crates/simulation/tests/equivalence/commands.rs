@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, sync::atomic::Ordering, time::Duration};
 
 use bruri_domain::{
-    Author, Chain, Control, Cursor, FileId, LogId, LogKind, PhoneKey, Remembered, Retention,
-    Sha256, Stamp, fork::Parting,
+    Author, Chain, Context, Control, Cursor, Dot, FileId, LogId, LogKind, PhoneKey, Remembered,
+    Retention, Sha256, Stamp, fork::Parting,
 };
 use bruri_replication::{
     engine::io::{Done, Job},
@@ -52,7 +52,8 @@ impl Sites {
         let name = match self.rng.random_range(0..100) {
             0..34 => self.put(site).await,
             34..48 => self.look(site, &file).await,
-            48..52 => self.blind(site, &file),
+            48..50 => self.blind(site, &file),
+            50..52 => self.asked(site).await,
             52..84 => self.apply(site).await,
             84..89 => self.erase(site, &file).await,
             89..92 => self.lift(site, &file).await,
@@ -122,6 +123,21 @@ impl Sites {
         site.real.remember(Site::mark(file, by), Remembered::Blind);
         site.memory.blind(file, &PhoneKey::from(&phone(by)));
         "blind"
+    }
+
+    /// A phone is answered with what another site told of one of its logs, also before its records are here.
+    async fn asked(&mut self, site: usize) -> &'static str {
+        let of = (site + self.rng.random_range(1..self.all.len())) % self.all.len();
+        let (ahead, of) = (self.rng.random_range(0..4), &self.all[of]);
+        let log = of.open_log(LogKind::Files);
+        let site = &self.all[site];
+        let mut context = Context::default();
+        context.raise_to(&Dot { sequence: site.end(&log) + ahead, log });
+        site.real.note_told(&context);
+        site.memory.note_told(&context);
+        let told = of.real.site();
+        assert_eq!(site.real.told(told).await.unwrap(), site.memory.told(told).await.unwrap());
+        "asked"
     }
 
     /// Batches of a peer's logs, applied to Postgres at the same time.
@@ -208,7 +224,7 @@ impl Sites {
         "set back"
     }
 
-    /// A peer has more of the site's own log than the site: both open the next epochs.
+    /// A peer has more of the site's own log than the site, or was told of more: both open the next epochs.
     async fn open_epoch(&mut self, site: usize) -> &'static str {
         let site = &self.all[site];
         if self.tried.contains(&"epoch") {
@@ -217,14 +233,26 @@ impl Sites {
         let log = site.open_log(LogKind::Files);
         let end = site.memory.cursors().into_iter().find(|cursor| cursor.log.id == log).unwrap();
         let ahead = Cursor { sequence: end.sequence + 1, chain: Chain(Sha256::of(b"more")), ..end };
-        let real = site.real.peer_has(std::slice::from_ref(&ahead)).await.unwrap();
+        let told = Dot { log: log.clone(), sequence: ahead.sequence };
+        let is_told = self.rng.random_bool(0.5);
+        let real = if is_told {
+            site.real.peer_was_told(std::slice::from_ref(&told)).await.unwrap();
+            Vec::new()
+        } else {
+            site.real.peer_has(std::slice::from_ref(&ahead)).await.unwrap()
+        };
         let known = site.memory.open_logs();
         let vector = site.real.vector().await.unwrap();
         let opened = vector.into_iter().map(|cursor| cursor.log);
         let is_new =
             |log: &bruri_domain::Log| site.real.appends_to(&log.id) && !known.contains(&log.id);
         site.memory.draw_epochs(opened.filter(is_new).collect());
-        assert_eq!(real, site.memory.peer_has(&[ahead]).await.unwrap());
+        if is_told {
+            site.memory.peer_was_told(&[told]).await.unwrap();
+        } else {
+            assert_eq!(real, site.memory.peer_has(&[ahead]).await.unwrap());
+        }
+        assert_ne!(site.open_log(LogKind::Files), log);
         "epoch"
     }
 }

@@ -229,6 +229,56 @@ async fn a_witness_of_an_epoch_that_the_database_does_not_know_ends_the_open_one
     site.close().await;
 }
 
+/// A machine that was rolled back with its witness may have told peers of numbers that none holds a record of.
+#[sqlx::test(migrator = "bruri_store::MIGRATOR")]
+async fn alone_and_without_a_witness_of_this_boot_nothing_is_numbered_in_the_open_epoch(
+    _: PgPoolOptions,
+    database: PgConnectOptions,
+) {
+    let (first, lost) = (Scratch::new("first"), Scratch::new("lost"));
+    let site = Site::open("london", &database).await;
+    site.store.keep_witness(&first.0).await.unwrap();
+    site.store.wait_for_peers();
+    site.put(&file_of(1), "a").await;
+    let kept = files(&site).await;
+    assert_eq!(kept.sequence, 1, "the first epoch of all is in no doubt");
+    site.close().await;
+
+    let site = Site::open("london", &database).await;
+    site.store.keep_witness(&first.0).await.unwrap();
+    site.store.wait_for_peers();
+    site.put(&file_of(1), "b").await;
+    assert_eq!(files(&site).await.log.id, kept.log.id, "the witness is of this boot");
+    site.close().await;
+
+    let answered = Site::open("london", &database).await;
+    answered.store.keep_witness(&lost.0).await.unwrap();
+    answered.store.wait_for_peers();
+    answered.store.peer_answered();
+    answered.put(&file_of(1), "c").await;
+    assert_eq!(files(&answered).await.log.id, kept.log.id, "a peer has told what it has");
+    let old = files(&answered).await;
+    answered.close().await;
+
+    let (one, other) =
+        (Site::open("london", &database).await, Site::open("london", &database).await);
+    for site in [&one, &other] {
+        std::fs::remove_file(&lost.0).unwrap();
+        site.store.keep_witness(&lost.0).await.unwrap();
+        site.store.wait_for_peers();
+    }
+    let (d, e) = (file_of(1), file_of(2));
+    let (d, e) = tokio::join!(one.put(&d, "d"), other.put(&e, "e"));
+    let (d, e) = (d.dot.unwrap(), e.dot.unwrap());
+    assert_eq!(d.log, e.log, "two processes open one epoch");
+    assert_eq!(d.sequence + e.sequence, 3);
+    assert_succeeds(&one, &old).await;
+    one.put(&file_of(1), "f").await;
+    assert_eq!(files(&one).await.log.id, d.log, "one epoch is enough");
+    one.close().await;
+    other.close().await;
+}
+
 #[sqlx::test(migrator = "bruri_store::MIGRATOR")]
 async fn a_peer_that_has_more_or_another_record_ends_the_epoch_and_one_that_has_less_does_not(
     _: PgPoolOptions,

@@ -92,7 +92,7 @@ async fn a_barred_subject_is_refused_until_it_is_lifted_and_leaves_no_name(
 ) {
     let site = Site::open("london", &database).await;
     let (erased, other) = (file_of(299), file_of(300));
-    site.put(&erased, "old").await;
+    site.put(&erased, "old words").await;
     erase(&site, &erased).await;
     for file in [&erased, &file("299_96xxdata.txt")] {
         let refused = site.commit(file, Some(b"still logged in")).await;
@@ -102,7 +102,7 @@ async fn a_barred_subject_is_refused_until_it_is_lifted_and_leaves_no_name(
     }
     site.store.write_remembered().await.unwrap();
     site.store.give_receipts().await.unwrap();
-    let traces = traces("299", &["old", "still logged in"]);
+    let traces = traces("299", &["old words", "still logged in"]);
     assert_eq!(found_in(&site.pool, &traces).await, Vec::<String>::new());
     site.put(&other, "not concerned").await;
     let lift_other = site.store.lift(subject(&other), rand::random(), "uid 0").await;

@@ -30,6 +30,7 @@ mod remembered;
 mod snapshot;
 mod stress;
 mod supply;
+mod told;
 mod unread;
 mod wanted;
 mod writers;

@@ -1,7 +1,7 @@
 //! Every statement finds its rows by an index: asked of the database itself, for the very statements that
 //! the store has prepared.
 
-use bruri_domain::{Body, Cursor, Freshness, RealmId, RealmSettings, fork::Parting};
+use bruri_domain::{Body, Context, Cursor, Dot, Freshness, RealmId, RealmSettings, fork::Parting};
 use sqlx::{
     AssertSqlSafe, PgPool, Row as _,
     postgres::{PgConnectOptions, PgPoolOptions},
@@ -70,6 +70,11 @@ async fn ask_everything(site: &Site) {
     ask_of_conflicts(site).await;
     ask_of_erasures(site).await;
     ask_of_realms(site).await;
+    let mut context = Context::default();
+    context.raise_to(&Dot { log: tokyo.log().clone(), sequence: 99 });
+    store.note_told(&context);
+    store.told(&tokyo.log().site).await.unwrap();
+    store.peer_was_told(std::slice::from_ref(&dot)).await.unwrap();
     store.contents(&[Body::of(b"c")]).await.unwrap();
     store.apply_unread().await.unwrap();
     store.announce("0.2.0").await.unwrap();

@@ -393,6 +393,21 @@ pub struct Heartbeat {
     /// and for those that come from nobody now. What is not told counts as 15.
     #[prost(uint32, repeated, tag = "11")]
     pub hops: ::prost::alloc::vec::Vec<u32>,
+    /// In the first heartbeat of a stream: numbers of the consumer's own logs that phones at the supplier were
+    /// answered with, where the supplier has no record of them. A consumer that has not given them was rolled back.
+    #[prost(message, repeated, tag = "12")]
+    pub told: ::prost::alloc::vec::Vec<heartbeat::Told>,
+}
+/// Nested message and enum types in `Heartbeat`.
+pub mod heartbeat {
+    /// Told is the highest such number of a log.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Told {
+        #[prost(fixed64, tag = "1")]
+        pub epoch: u64,
+        #[prost(uint64, tag = "2")]
+        pub sequence: u64,
+    }
 }
 /// Batch is a run of records of one log, exactly as their origin wrote them.
 #[derive(Clone, PartialEq, ::prost::Message)]
