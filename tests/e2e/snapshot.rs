@@ -13,6 +13,7 @@ use crate::turn;
 const FILE: &str = "299_16xxdata.txt";
 const PATIENCE: Duration = Duration::from_mins(2);
 const BYTES_MAX: usize = 4096;
+const FETCHED: &str = "bruri_snapshot_portions_fetched_total";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_site_far_behind_serves_first_and_fills_its_history_in_whoever_is_killed() {
@@ -30,14 +31,7 @@ async fn a_site_far_behind_serves_first_and_fills_its_history_in_whoever_is_kill
     level(&deployment.sites[..2]).await.unwrap();
 
     deployment.sites[2].settings_mut().snapshot_records = Some(500);
-    deployment.sites[2].spawn().unwrap();
-    deployment.sites[2].ready().await.unwrap();
-    eventually(PATIENCE, "a snapshot", async || {
-        ensure!(is_under_way(&deployment.sites[2]).await?, "none is under way");
-        Ok(())
-    })
-    .await
-    .unwrap();
+    begin(&mut deployment.sites[2]).await.unwrap();
     let mut struck = Vec::new();
     for (victim, own) in [(2, "701"), (0, "702"), (2, "703"), (1, "704")] {
         if is_under_way(&deployment.sites[2]).await.unwrap() {
@@ -66,6 +60,102 @@ async fn a_site_far_behind_serves_first_and_fills_its_history_in_whoever_is_kill
     level(&deployment.sites).await.unwrap();
     agree(&deployment.sites).await.unwrap();
     every_backup_is_there(&deployment.sites[2..], &book).await.unwrap();
+}
+
+/// One portion is taken in while the next is on its way: no kill loses more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_of_either_end_of_a_snapshot_costs_a_portion_and_what_was_on_its_way() {
+    let _turn = turn::shared().await;
+    let mut deployment = Deployment::start(&["london", "tokyo", "oslo", "bergen"]).await.unwrap();
+    let book = Book::default();
+    level(&deployment.sites).await.unwrap();
+    for behind in 2..4 {
+        deployment.sites[behind].stop().await.unwrap();
+        deployment.sites[behind].settings_mut().snapshot_records = Some(500);
+    }
+    let addresses: Vec<_> = deployment.sites[..2].iter().map(Site::phones).collect();
+    let backups = number("BACKLOG", 5000).unwrap();
+    let what = Scatter { backups, bytes_max: BYTES_MAX, seed: seed().unwrap() };
+    scatter(&addresses, what, &book).await.unwrap();
+    level(&deployment.sites[..2]).await.unwrap();
+
+    // Of what it has taken nothing is fetched again though its suppliers are killed.
+    begin(&mut deployment.sites[2]).await.unwrap();
+    let mut kills = 0;
+    for victim in [0, 1] {
+        if begun(&deployment.sites[2]).await.unwrap() {
+            kills += 1;
+        }
+        deployment.sites[victim].kill().await.unwrap();
+        deployment.sites[victim].spawn().unwrap();
+        deployment.sites[victim].ready().await.unwrap();
+    }
+    filled(&deployment.sites[2]).await.unwrap();
+    level(&deployment.sites[..3]).await.unwrap();
+    let needed = deployment.sites[2].counted(FETCHED, "arrived").await.unwrap();
+    let failed = deployment.sites[2].counted(FETCHED, "failed").await.unwrap();
+
+    let before = supplied(&deployment).await.unwrap();
+    begin(&mut deployment.sites[3]).await.unwrap();
+    let mut own_kills = 0;
+    for _ in 0..3 {
+        if begun(&deployment.sites[3]).await.unwrap() {
+            own_kills += 1;
+        }
+        deployment.sites[3].kill().await.unwrap();
+        deployment.sites[3].spawn().unwrap();
+        deployment.sites[3].ready().await.unwrap();
+    }
+    filled(&deployment.sites[3]).await.unwrap();
+    let given = supplied(&deployment).await.unwrap() - before;
+    tell(&format!(
+        "{needed} portions; {failed} lost with {kills} kills of suppliers, \
+         {} more given with {own_kills} kills of the taker",
+        given.saturating_sub(needed)
+    ));
+    assert!(kills > 0 && own_kills > 0);
+    assert!(failed <= kills, "{failed} lost beside {needed} for {kills} kills");
+    assert!(given <= needed + 2 * own_kills, "{given} for {needed} and {own_kills} kills");
+    level(&deployment.sites).await.unwrap();
+    agree(&deployment.sites).await.unwrap();
+}
+
+/// How many portions all sites but the last have given.
+async fn supplied(deployment: &Deployment) -> anyhow::Result<u64> {
+    let mut sum = 0;
+    for site in &deployment.sites[..3] {
+        sum += site.counted("bruri_snapshot_portions_supplied_total", "").await?;
+    }
+    Ok(sum)
+}
+
+/// Starts a site that is far behind, and waits until its snapshot is under way.
+async fn begin(site: &mut Site) -> anyhow::Result<()> {
+    site.spawn()?;
+    site.ready().await?;
+    eventually(PATIENCE, "a snapshot", async || {
+        ensure!(is_under_way(site).await?, "none is under way");
+        Ok(())
+    })
+    .await
+}
+
+/// Waits until a portion was fetched since the site's start; `false` where it is over already.
+async fn begun(site: &Site) -> anyhow::Result<bool> {
+    eventually(PATIENCE, "a portion", async || {
+        ensure!(site.counted(FETCHED, "").await? > 0 || !is_under_way(site).await?, "none yet");
+        Ok(())
+    })
+    .await?;
+    is_under_way(site).await
+}
+
+async fn filled(site: &Site) -> anyhow::Result<()> {
+    eventually(PATIENCE, "all history", async || {
+        ensure!(!is_under_way(site).await?, "it is under way");
+        Ok(())
+    })
+    .await
 }
 
 fn phone_at(deployment: &Deployment) -> Phone {

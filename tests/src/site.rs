@@ -207,6 +207,16 @@ impl Site {
         Ok(String::from_utf8_lossy(answer.body).into_owned())
     }
 
+    /// What a counter that it tells of has come to since its start, over all with such a label, or with any where that is
+    /// empty; 0 where it counted nothing yet.
+    pub async fn counted(&self, counter: &str, label: &str) -> anyhow::Result<u64> {
+        let metrics = self.metrics().await?;
+        let lines = metrics.lines().filter(|line| line.starts_with(counter));
+        let lines = lines.filter(|line| line.contains(label));
+        let numbers = lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok());
+        Ok(numbers.sum())
+    }
+
     /// Its database, as it tells operators to open it.
     pub async fn database(&self) -> anyhow::Result<Database> {
         if let Some(url) = &self.settings.database_url {

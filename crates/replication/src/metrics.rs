@@ -38,6 +38,43 @@ static COMPARISONS: LazyLock<Counter<u64>> = LazyLock::new(|| {
         .build()
 });
 
+static PORTIONS: LazyLock<(Counter<u64>, Counter<u64>)> = LazyLock::new(|| {
+    let meter = global::meter("bruri");
+    let fetched = meter
+        .u64_counter("bruri_snapshot_portions_fetched")
+        .with_description("Portions of a snapshot that were asked of peers, by what came of them")
+        .build();
+    let supplied = meter
+        .u64_counter("bruri_snapshot_portions_supplied")
+        .with_description("Portions of snapshots that peers were given")
+        .build();
+    (fetched, supplied)
+});
+
+/// Which half of a snapshot a portion is of.
+#[derive(Clone, Copy)]
+pub(crate) enum Half {
+    States,
+    Records,
+}
+
+impl Half {
+    fn label(self) -> KeyValue {
+        KeyValue::new("of", if matches!(self, Self::States) { "states" } else { "records" })
+    }
+}
+
+/// A peer was asked for a portion of a snapshot.
+pub(crate) fn fetched(half: Half, arrived: bool) {
+    let outcome = if arrived { "arrived" } else { "failed" };
+    PORTIONS.0.add(1, &[half.label(), KeyValue::new("outcome", outcome)]);
+}
+
+/// A peer was given a portion of a snapshot.
+pub(crate) fn supplied(half: Half) {
+    PORTIONS.1.add(1, &[half.label()]);
+}
+
 /// All files were compared with a peer's.
 pub(crate) fn compared(outcome: &'static str) {
     COMPARISONS.add(1, &[KeyValue::new("outcome", outcome)]);

@@ -31,6 +31,7 @@ use crate::{
         io::{Fetch, FetchError, Portion},
         supply,
     },
+    metrics::{self, Half},
     store::Store,
 };
 
@@ -233,6 +234,10 @@ fn is_that(
 pub(crate) async fn fetch(channel: Channel, fetch: Fetch) -> Result<Portion, FetchError> {
     let mut client =
         ReplicationServiceClient::new(channel).max_decoding_message_size(PEER_MESSAGE_BYTES_MAX);
+    let half = match &fetch {
+        Fetch::States { .. } => Half::States,
+        Fetch::Records { .. } => Half::Records,
+    };
     let asked = async {
         match fetch {
             Fetch::States { after } => {
@@ -255,7 +260,9 @@ pub(crate) async fn fetch(channel: Channel, fetch: Fetch) -> Result<Portion, Fet
         }
     };
     let silent = |_| FetchError { text: "no word from the peer for too long".to_owned() };
-    timeout(ANSWER, asked).await.map_err(silent)?
+    let result = timeout(ANSWER, asked).await.map_err(silent).flatten();
+    metrics::fetched(half, result.is_ok());
+    result
 }
 
 /// Answers a peer that takes a snapshot.
@@ -265,6 +272,7 @@ pub(crate) async fn answer_states<S: Store>(
 ) -> Result<proto::GetStatesResponse, Status> {
     let after = after(&request.after_realm, &request.after_name).map_err(|error| bad(&error))?;
     let chunk = states(store, after.as_ref()).await.map_err(|error| unavailable(&error))?;
+    metrics::supplied(Half::States);
     Ok(encode_chunk(&chunk))
 }
 
@@ -283,7 +291,10 @@ pub(crate) async fn answer_records<S: Store>(
         Answer::Refusal(proto::Refusal { wanted, reason, text })
     };
     let answer = match records(store, &from).await {
-        Ok(Some(batch)) => Answer::Batch(batch),
+        Ok(Some(batch)) => {
+            metrics::supplied(Half::Records);
+            Answer::Batch(batch)
+        }
         Ok(None) => refused(
             proto::refusal::Reason::UnknownLog,
             format!("{} is not here after {}", from.log.id, from.sequence),
