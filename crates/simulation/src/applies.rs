@@ -108,6 +108,7 @@ impl Tables {
         let Some(rows) = self.logs.get_mut(log) else { return };
         rows.push(raw.clone(), envelope.generation, version.clone());
         let dot = Dot { log: log.clone(), sequence: rows.cursor.sequence };
+        let early = self.snapshot.arrived(&dot, rows.cursor.chain);
         if let Some(control) = control {
             self.apply_control(&log.site, (envelope.subject, envelope.generation), control, key);
         }
@@ -126,8 +127,10 @@ impl Tables {
         let applied = state.apply(&dot, envelope.generation, version);
         self.files.insert(version.file.clone(), state);
         let content = version.body.and_then(|body| batch.bodies.get(&body.sha256)).cloned();
+        let content = content.filter(|_| early.is_none());
         let absent = version.body.filter(|body| batch.absent.contains(&body.sha256));
-        let is_pruned = absent.is_some_and(|body| !self.bodies.contains_key(&body.sha256));
+        let is_absent = absent.is_some_and(|body| !self.bodies.contains_key(&body.sha256));
+        let is_pruned = early.map_or(is_absent, |early| early.is_pruned);
         if let Some(row) = self.row_mut(&dot) {
             row.is_pruned = is_pruned;
             if applied == Applied::Erased {

@@ -136,7 +136,8 @@ impl Memory {
     /// Whether anything is held of what is older than its subject's generation.
     pub fn holds_erased(&self) -> bool {
         let tables = self.lock();
-        let mut rows = tables.logs.values().flat_map(|rows| &rows.records);
+        let rows = tables.logs.values().flat_map(|rows| &rows.records);
+        let mut rows = rows.chain(tables.snapshot.early().map(|(_, row)| row));
         let is_old = rows.any(|row| {
             let version = row.version.as_ref();
             version.is_some_and(|v| row.generation < tables.floor(&v.file, &self.key))
@@ -246,9 +247,15 @@ impl Tables {
                 row.forget();
             }
         }
+        let is_old = |row: &Row| row.version.as_ref().is_some_and(|v| files.contains(&v.file));
+        let early = self.snapshot.drop_early(|row| is_old(row) && row.generation < below);
+        versions += early.len() as u64;
+        let named = early.iter().filter(|row| !row.is_pruned).filter_map(Row::body);
+        bodies.extend(named.map(|body| body.sha256));
         for file in &files {
             self.rebuild(file, key);
         }
+        self.snapshot.step_back(&files, &self.files);
         self.remembered.retain(|(file, _), _| !files.contains(file));
         self.controls.forgotten.extend(files);
         self.sweep();
@@ -258,6 +265,7 @@ impl Tables {
     /// The bodies that records name which were not pruned.
     pub(crate) fn referenced(&self) -> BTreeSet<Sha256> {
         let rows = self.logs.values().flat_map(|rows| &rows.records);
+        let rows = rows.chain(self.snapshot.early().map(|(_, row)| row));
         let bodies = rows.filter(|row| !row.is_pruned).filter_map(Row::body);
         bodies.map(|body| body.sha256).collect()
     }
@@ -269,6 +277,9 @@ impl Tables {
     }
 
     pub(crate) fn row_mut(&mut self, dot: &Dot) -> Option<&mut Row> {
+        if let Some(early) = self.snapshot.early_mut(dot) {
+            return Some(early);
+        }
         let place = usize::try_from(dot.sequence).ok()?.checked_sub(1)?;
         self.logs.get_mut(&dot.log)?.records.get_mut(place)
     }

@@ -17,6 +17,10 @@ impl World {
     /// Some file's row at a site turns bad.
     pub(crate) fn damage(&mut self, site: usize) {
         let memory = &self.sites[site].memory;
+        if !memory.is_filled() {
+            // It is served again only once all records are here.
+            return;
+        }
         let Some(file) = memory.files().into_keys().choose(&mut self.rng) else { return };
         let keeps_context = self.rng.random_bool(0.5);
         memory.damage(&file, keeps_context);

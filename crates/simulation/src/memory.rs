@@ -142,10 +142,12 @@ impl Memory {
         tables.files.insert(file.clone(), joined);
     }
 
-    /// Whether a file's state is what its records come to.
+    /// Whether a file's state is what its records come to. One that came with a snapshot may know of records that come
+    /// only now.
     pub fn is_folded(&self, file: &FileId) -> bool {
         let tables = self.lock();
-        tables.state(file, &self.key) == tables.fold(file, &self.key).0
+        let state = tables.state(file, &self.key);
+        tables.knows_more(&state) || state == tables.fold(file, &self.key).0
     }
 
     /// Whether each log has a record for every place up to its cursor, and their chain.
@@ -253,6 +255,12 @@ impl Tables {
         self.logs.get(&self.open_log(kind)).map(|rows| rows.cursor.clone())
     }
 
+    fn knows_more(&self, state: &FileState) -> bool {
+        let reached = |log: &LogId| self.logs.get(log).map_or(0, |rows| rows.cursor.sequence);
+        let context = state.context();
+        context.logs().any(|(log, _)| context.last_of(log) > reached(log))
+    }
+
     fn serve(&self, file: &FileId, key: &DeploymentKey) -> Served {
         let state = self.state(file, key);
         let body = state.served().and_then(|head| head.body);
@@ -265,10 +273,6 @@ impl Tables {
     pub(crate) fn contents(&self, hashes: &BTreeSet<Sha256>) -> BTreeMap<Sha256, Bytes> {
         let here = hashes.iter().filter_map(|hash| self.bodies.get_key_value(hash));
         here.map(|(hash, content)| (*hash, content.clone())).collect()
-    }
-
-    pub(crate) fn keep_bodies(&mut self, bodies: &BTreeMap<Sha256, Bytes>) {
-        self.bodies.extend(bodies.iter().map(|(hash, content)| (*hash, content.clone())));
     }
 
     fn page(&self, log: &LogId, after: u64) -> Result<Page, StoreError> {

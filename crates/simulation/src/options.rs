@@ -33,8 +33,7 @@ pub struct Options {
     /// So many sites, the first, are hubs: they dial all who dial them, and every other one dials two of them. None: each
     /// dials all.
     pub hubs: usize,
-    /// Sites that are far behind take snapshots; never together with databases that go back in time or are damaged, erasures,
-    /// retention and a site that is retired.
+    /// Sites that are far behind take snapshots; never together with databases that go back in time.
     pub snapshots: Option<Snapshots>,
     /// What each site keeps of versions that nobody is served any more; none for all.
     pub retention: Option<Retention>,
@@ -124,10 +123,6 @@ impl Options {
         }
         drawn.faults.damage = rng.random_range(0..=3_u32).saturating_sub(1);
         drawn.snapshots = Snapshots::draw(seed, drawn.faults.restores, drawn.millis);
-        if drawn.snapshots.is_some() {
-            (drawn.faults.erasures, drawn.faults.damage) = (0, 0);
-            (drawn.retention, drawn.retires) = (None, false);
-        }
         drawn
     }
 }

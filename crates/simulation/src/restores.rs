@@ -99,16 +99,19 @@ impl World {
         let error = if cut || self.sites[peer].process.is_none() {
             Some("no answer".to_owned())
         } else {
-            self.set_back(number, peer, &log);
-            None
+            self.set_back(number, peer, &log).err().map(str::to_owned)
         };
         self.input(number, incarnation, Input::Settled { link, log, error });
     }
 
-    fn set_back(&mut self, number: usize, peer: usize, log: &LogId) {
+    fn set_back(&mut self, number: usize, peer: usize, log: &LogId) -> Result<(), &'static str> {
         let (ours, theirs) = (&self.sites[number].memory, &self.sites[peer].memory);
+        if !ours.is_filled() {
+            // Without all their records the files that the branch touched cannot be made anew.
+            return Err("history is missing");
+        }
         let Some(end) = ours.cursors().into_iter().find(|cursor| cursor.log.id == *log) else {
-            return;
+            return Ok(());
         };
         let (mut search, mut forked_at) = (Search::within(end.sequence), None);
         loop {
@@ -131,9 +134,9 @@ impl World {
         }
         let place = Cursor { sequence: search.common(), ..end };
         let Some((_, stays)) = forked_at.filter(|(at, _)| *at == place.sequence + 1) else {
-            return;
+            return Ok(());
         };
-        let Some(chain) = chain_at(ours, &place) else { return };
+        let Some(chain) = chain_at(ours, &place) else { return Ok(()) };
         if let Some((touched, moved)) =
             ours.set_back(&Parting { common: Cursor { chain, ..place }, stays })
         {
@@ -141,6 +144,7 @@ impl World {
             self.truth.moved(moved);
             self.report.forked += 1;
         }
+        Ok(())
     }
 }
 

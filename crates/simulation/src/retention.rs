@@ -10,6 +10,10 @@ impl Memory {
     /// Drops the bodies that the rule lets go; returns how many versions lost theirs.
     pub fn prune(&self, retention: &Retention, now_micros: u64) -> u64 {
         let mut tables = self.lock();
+        if !tables.snapshot.is_whole() {
+            // The rule must see all versions of a file.
+            return 0;
+        }
         let going = tables.going(retention, now_micros);
         for dot in &going {
             if let Some(row) = tables.row_mut(dot) {
@@ -45,6 +49,12 @@ impl Tables {
                 histories.entry(&version.file).or_default().push(whole);
             }
         }
+        for (dot, row) in self.snapshot.early().filter(|(_, row)| !row.is_pruned) {
+            let Some(version) = &row.version else { continue };
+            let (dot, has_body) = (dot.clone(), version.body.is_some());
+            let whole = Whole { dot, stamp: version.stamp, has_body };
+            histories.entry(&version.file).or_default().push(whole);
+        }
         let of_file =
             |(file, versions)| judge(versions, &HeldBy(self.heads(file)), retention, now_micros);
         histories.into_iter().flat_map(of_file).collect()
@@ -55,7 +65,8 @@ impl Tables {
         let heads = self.files.get(file).map(FileState::heads).unwrap_or_default();
         let context = |dot: &Dot| {
             let place = usize::try_from(dot.sequence).ok()?.checked_sub(1)?;
-            let row = self.logs.get(&dot.log)?.records.get(place)?;
+            let early = self.snapshot.early_at(dot);
+            let row = early.or_else(|| self.logs.get(&dot.log)?.records.get(place))?;
             Some((dot.clone(), row.version.as_ref()?.context.clone()))
         };
         heads.iter().filter_map(|head| context(&head.dot)).collect()

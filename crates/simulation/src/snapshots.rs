@@ -5,16 +5,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bruri_domain::{Chain, Cursor, Dot, FileId, LogId, Sha256, fork::is_void, snapshot::least};
+use bruri_domain::{
+    Chain, Cursor, DeploymentKey, Dot, FileId, FileState, Log, LogId, Sha256, fork::is_void,
+    snapshot::least,
+};
 use bruri_replication::{
     engine::io::{Fetch, FetchError, Input, LinkId, Portion},
     snapshot::{records, states},
 };
 use bruri_store::{
-    ApplyError, Copied, CopiedFile, CopiedHead, Gap, IncomingBatch, IncomingStates, Snapshot,
-    StoreError,
+    ApplyError, Copied, CopiedFile, CopiedHead, Gap, Incoming, IncomingBatch, IncomingStates,
+    Snapshot, StoreError,
 };
-use bruri_wire::record::{RawRecord, encode_state};
+use bruri_wire::record::{RawRecord, decode_envelope, decode_version, encode_state};
 use futures_util::FutureExt as _;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
@@ -53,10 +56,17 @@ pub(crate) struct Held {
     copying: Option<(FileId, u64)>,
     noted: Vec<Cursor>,
     gaps: BTreeMap<LogId, Gap>,
-    /// Records of heads that came with states.
-    heads: BTreeMap<Dot, CopiedHead>,
+    /// Records of heads that came with states, ahead of their logs.
+    heads: BTreeMap<Dot, Early>,
     /// What suppliers knew whose chunks are on their way.
     lore: Lore,
+}
+
+/// A head's record that came with its file's state.
+#[derive(Clone, Debug)]
+pub(crate) struct Early {
+    log: Log,
+    row: Row,
 }
 
 impl Held {
@@ -73,6 +83,41 @@ impl Held {
             Some(gap) if after < gap.floor.sequence => Err(StoreError::BelowFloor(log.clone())),
             _ => Ok(usize::MAX),
         }
+    }
+
+    /// The record of a head whose log is not that far.
+    pub(crate) fn early_mut(&mut self, dot: &Dot) -> Option<&mut Row> {
+        self.heads.get_mut(dot).map(|early| &mut early.row)
+    }
+
+    /// The same to look at.
+    pub(crate) fn early_at(&self, dot: &Dot) -> Option<&Row> {
+        self.heads.get(dot).map(|early| &early.row)
+    }
+
+    /// Those records.
+    pub(crate) fn early(&self) -> impl Iterator<Item = (&Dot, &Row)> {
+        self.heads.iter().map(|(dot, early)| (dot, &early.row))
+    }
+
+    /// The log came as far as a head. What is here of it stays as it is, unless it is of a branch that gave way.
+    pub(crate) fn arrived(&mut self, dot: &Dot, chain: Chain) -> Option<Row> {
+        self.heads.remove(dot).map(|early| early.row).filter(|row| row.chain == chain)
+    }
+
+    /// Drops those that nobody may have any more; returns them.
+    pub(crate) fn drop_early(&mut self, goes: impl Fn(&Row) -> bool) -> Vec<Row> {
+        let gone = self.heads.extract_if(.., |_, early| goes(&early.row));
+        gone.map(|(_, early)| early.row).collect()
+    }
+
+    /// Where what came last is erased, goes on after a file that is still there, or begins again.
+    pub(crate) fn step_back(&mut self, erased: &[FileId], files: &BTreeMap<FileId, FileState>) {
+        let Some((last, count)) = self.copying.take_if(|(last, _)| erased.contains(last)) else {
+            return;
+        };
+        let here = files.range(..last).next_back();
+        self.copying = here.map(|(file, _)| (file.clone(), count));
     }
 
     /// An error where a place is passed over, but for the last.
@@ -114,11 +159,11 @@ impl Memory {
     }
 
     pub(crate) fn take(&self, states: &IncomingStates) -> Result<(), StoreError> {
-        self.lock().take(states)
+        self.lock().take(states, &self.key)
     }
 
     pub(crate) fn fill_in(&self, batch: &IncomingBatch) -> Result<(), ApplyError> {
-        self.lock().fill_in(batch)
+        self.lock().fill_in(batch, &self.key)
     }
 
     fn lore_of(&self, chunk: &Portion) -> Lore {
@@ -140,47 +185,100 @@ impl Memory {
 
 impl Tables {
     fn head(&self, dot: &Dot) -> Option<CopiedHead> {
-        if let Some(head) = self.snapshot.heads.get(dot) {
-            return Some(head.clone());
-        }
-        let rows = self.logs.get(&dot.log)?;
-        let row = rows.records.get(usize::try_from(dot.sequence.checked_sub(1)?).ok()?)?;
-        let (log, raw) = (rows.cursor.log.clone(), row.raw.clone());
-        Some(CopiedHead { log, sequence: dot.sequence, chain: row.chain, raw })
+        let (log, row) = if let Some(early) = self.snapshot.heads.get(dot) {
+            (early.log.clone(), &early.row)
+        } else {
+            let rows = self.logs.get(&dot.log)?;
+            let row = rows.records.get(usize::try_from(dot.sequence.checked_sub(1)?).ok()?)?;
+            (rows.cursor.log.clone(), row)
+        };
+        let (sequence, raw) = (dot.sequence, row.raw.clone());
+        row.version.as_ref().map(|_| CopiedHead { log, sequence, chain: row.chain, raw })
     }
 
-    fn take(&mut self, states: &IncomingStates) -> Result<(), StoreError> {
+    fn take(&mut self, states: &IncomingStates, key: &DeploymentKey) -> Result<(), StoreError> {
         let at = self.snapshot.copying.as_ref().map(|(file, _)| file.clone());
         if at != states.after {
             return Err(StoreError::SnapshotMoved);
         }
         let site = self.files_log().site;
         let others = states.vector.iter().filter(|cursor| cursor.log.id.site != site);
-        let theirs: Vec<Cursor> = others.cloned().collect();
-        let noted = match states.after {
+        let mut theirs: Vec<Cursor> = others.cloned().collect();
+        if states.after.is_none() {
+            for cursor in &theirs {
+                self.begin(cursor.log.clone());
+            }
+        }
+        theirs.retain(|cursor| !self.snapshot.gaps.contains_key(&cursor.log.id));
+        self.snapshot.noted = match states.after {
             None => theirs,
             Some(_) => least(&self.snapshot.noted, &theirs),
         };
-        self.snapshot.noted = noted;
         let files = self.snapshot.copying.as_ref().map_or(0, |(_, files)| *files);
         let last = states.copied.files.last().map(|copied| copied.file.clone());
-        self.snapshot.copying = last.or(at).map(|last| (last, files + 1));
+        let count = files + states.copied.files.len() as u64;
+        self.snapshot.copying = last.or(at).map(|last| (last, count));
         for copied in &states.copied.files {
-            let state = self.files.entry(copied.file.clone()).or_default();
-            *state = state.joined(&copied.state);
-            let told = (copied.file.clone(), encode_state(&copied.state));
-            if let Some(lore) = self.snapshot.lore.remove(&told) {
-                self.versions.entry(copied.file.clone()).or_default().extend(lore);
-            }
-            for (head, known) in copied.heads.iter().zip(copied.state.heads()) {
-                self.snapshot.heads.insert(known.dot.clone(), head.clone());
-            }
+            self.take_file(copied, &states.copied, key);
         }
-        self.keep_bodies(&states.copied.bodies);
         if states.copied.is_last {
             self.jump();
         }
         Ok(())
+    }
+
+    fn take_file(&mut self, copied: &CopiedFile, of: &Copied, key: &DeploymentKey) {
+        let file = &copied.file;
+        let before = self.state(file, key);
+        let joined = before.joined(&copied.state);
+        if joined.generation() > before.generation() {
+            self.versions.remove(file);
+        }
+        let lore = self.snapshot.lore.remove(&(file.clone(), encode_state(&copied.state)));
+        if let Some(lore) = lore.filter(|_| joined.generation() == copied.state.generation()) {
+            self.versions.entry(file.clone()).or_default().extend(lore);
+        }
+        let named = joined.heads().iter().filter_map(|head| head.body);
+        for sha256 in named.map(|body| body.sha256) {
+            let content = of.bodies.get(&sha256).map(|content| (sha256, content.clone()));
+            self.bodies.extend(content);
+        }
+        for (head, known) in copied.heads.iter().zip(copied.state.heads()) {
+            if joined.heads().contains(known) {
+                self.keep_head(head, &of.absent);
+            }
+        }
+        if joined.is_blank() && self.is_erased(file, key) {
+            self.files.remove(file);
+        } else {
+            self.files.insert(file.clone(), joined);
+        }
+    }
+
+    /// Keeps the record of a head that is not here. Those of the site's own logs come with the logs.
+    fn keep_head(&mut self, head: &CopiedHead, absent: &BTreeSet<Sha256>) {
+        let dot = Dot { log: head.log.id.clone(), sequence: head.sequence };
+        let is_here = self.row_mut(&dot).is_some_and(|row| row.version.is_some());
+        let payload = head.raw.payload.as_ref().filter(|_| !is_here);
+        let envelope = decode_envelope(&head.raw.envelope);
+        let read = payload.and_then(|payload| decode_version(payload).ok()).zip(envelope.ok());
+        let Some((version, envelope)) = read else { return };
+        if dot.log.site == self.files_log().site {
+            return;
+        }
+        self.begin(head.log.clone());
+        let missing = version.body.filter(|body| absent.contains(&body.sha256));
+        let row = Row {
+            raw: head.raw.clone(),
+            chain: head.chain,
+            generation: envelope.generation,
+            is_pruned: missing.is_some_and(|body| !self.bodies.contains_key(&body.sha256)),
+            version: Some(version),
+        };
+        if row.is_pruned {
+            self.wanted.insert(dot.clone());
+        }
+        self.snapshot.heads.insert(dot, Early { log: head.log.clone(), row });
     }
 
     fn jump(&mut self) {
@@ -188,7 +286,10 @@ impl Tables {
         for floor in std::mem::take(&mut self.snapshot.noted) {
             let filled = self.begin(floor.log.clone());
             let Some(rows) = self.logs.get_mut(&floor.log.id) else { continue };
-            if self.own.contains(&floor.log.id) || floor.sequence <= filled.sequence {
+            // One that was set back goes there record by record.
+            let stays = self.set_back.get(&floor.log.id);
+            let follows = stays.is_none_or(|(sequence, _)| *sequence <= filled.sequence);
+            if floor.sequence <= filled.sequence || !follows {
                 continue;
             }
             for _ in filled.sequence..floor.sequence {
@@ -207,7 +308,7 @@ impl Tables {
         }
     }
 
-    fn fill_in(&mut self, batch: &IncomingBatch) -> Result<(), ApplyError> {
+    fn fill_in(&mut self, batch: &IncomingBatch, key: &DeploymentKey) -> Result<(), ApplyError> {
         let id = &batch.from.log.id;
         let moved = || ApplyError::CursorMoved(id.clone());
         let gap = self.snapshot.gaps.get(id).filter(|gap| gap.filled == batch.from);
@@ -220,24 +321,13 @@ impl Tables {
             filled.sequence += 1;
             filled.chain = filled.chain.next(&incoming.raw.envelope);
             places.push((filled.sequence, filled.chain));
-            let (raw, generation) = (incoming.raw.clone(), incoming.envelope.generation);
-            let (chain, version) = (filled.chain, incoming.version.clone());
-            rows.push(Row { raw, chain, generation, version, is_pruned: false });
+            rows.push((filled.clone(), incoming));
         }
         if is_void(places, (floor.sequence, floor.chain)) {
             return Err(ApplyError::VoidBranch(id.clone()));
         }
-        self.keep_bodies(&batch.bodies);
-        let begin = usize::try_from(batch.from.sequence).unwrap_or(usize::MAX);
-        for (row, place) in rows.into_iter().zip(begin..) {
-            let dot = Dot { log: id.clone(), sequence: place as u64 + 1 };
-            if let Some(version) = &row.version {
-                let known = self.versions.entry(version.file.clone()).or_default();
-                known.insert(version.random, dot);
-            }
-            if let Some(blank) = self.logs.get_mut(id).and_then(|log| log.records.get_mut(place)) {
-                *blank = row;
-            }
+        for (place, incoming) in rows {
+            self.fill_one(&place, incoming, batch, key);
         }
         if filled.sequence < floor.sequence {
             self.snapshot.gaps.insert(id.clone(), Gap { filled, floor });
@@ -245,6 +335,40 @@ impl Tables {
             self.snapshot.gaps.remove(id);
         }
         Ok(())
+    }
+
+    /// The file's state knows of the version, but one that was erased since.
+    fn fill_one(
+        &mut self,
+        place: &Cursor,
+        incoming: &Incoming,
+        batch: &IncomingBatch,
+        key: &DeploymentKey,
+    ) {
+        let dot = Dot { log: place.log.id.clone(), sequence: place.sequence };
+        let generation = incoming.envelope.generation;
+        let version = incoming.version.clone();
+        let version = version.filter(|v| generation >= self.floor(&v.file, key));
+        let mut raw = incoming.raw.clone();
+        if version.is_none() && incoming.version.is_some() {
+            raw.payload = None;
+        }
+        let early = self.snapshot.arrived(&dot, place.chain);
+        let body = version.as_ref().and_then(|version| version.body).map(|body| body.sha256);
+        let content = body.and_then(|body| batch.bodies.get_key_value(&body));
+        let content = content.filter(|_| early.is_none());
+        self.bodies.extend(content.map(|(hash, content)| (*hash, content.clone())));
+        if let Some(version) = &version
+            && generation == self.state(&version.file, key).generation()
+        {
+            let known = self.versions.entry(version.file.clone()).or_default();
+            known.insert(version.random, dot.clone());
+        }
+        let is_absent = body.is_some_and(|body| !self.bodies.contains_key(&body));
+        let is_pruned = early.map_or(is_absent, |early| early.is_pruned);
+        if let Some(blank) = self.row_mut(&dot) {
+            *blank = Row { raw, chain: place.chain, generation, version, is_pruned };
+        }
     }
 }
 

@@ -50,8 +50,9 @@ impl Sites {
         let file = names::file(self.rng.random_range(0..FILES));
         self.all[site].clock.0.fetch_add(self.rng.random_range(1..2_000_000), Ordering::SeqCst);
         let name = match self.rng.random_range(0..100) {
-            0..34 => self.put(site).await,
-            34..48 => self.look(site, &file).await,
+            0..30 => self.put(site).await,
+            30..38 => self.take(site).await,
+            38..48 => self.look(site, &file).await,
             48..50 => self.blind(site, &file),
             50..52 => self.asked(site).await,
             52..84 => self.apply(site).await,
@@ -67,6 +68,7 @@ impl Sites {
         let site = &self.all[site];
         site.give_receipts().await;
         site.compare_vector(&context).await;
+        site.compare_snapshot(&context).await;
         for number in 0..FILES {
             site.compare_file(&names::file(number), &context).await;
         }
@@ -149,7 +151,7 @@ impl Sites {
         for theirs in from.memory.cursors() {
             let ours = to.cursor(&theirs);
             if ours.sequence < theirs.sequence && !to.memory.appends_to(&theirs.log.id) {
-                jobs.push(from.batch(ours, cut).await);
+                jobs.extend(from.batch(ours, cut).await);
             }
         }
         // Of two erasures the first one counts what it took, and a body that one batch lacks another may bring: these
@@ -212,7 +214,7 @@ impl Sites {
         };
         let cursors = site.memory.cursors();
         let Some(end) = cursors.iter().find(is_set_back) else { return "nothing set back" };
-        if self.tried.contains(&"set back") {
+        if self.tried.contains(&"set back") || !site.memory.is_filled() {
             return "nothing set back";
         }
         let back = Cursor { sequence: end.sequence - 2, ..end.clone() };
@@ -271,7 +273,7 @@ async fn applied<S: bruri_replication::store::Store>(
 }
 
 impl Site {
-    fn end(&self, log: &LogId) -> u64 {
+    pub(crate) fn end(&self, log: &LogId) -> u64 {
         let cursors = self.memory.cursors();
         cursors.iter().find(|cursor| cursor.log.id == *log).map_or(0, |cursor| cursor.sequence)
     }
@@ -295,10 +297,11 @@ impl Site {
     }
 
     /// The next records of a log as a supplier sends them, at most so many.
-    async fn batch(&self, from: Cursor, most: usize) -> (Cursor, proto::Batch) {
-        let mut page = self.real.records_after(&from.log.id, from.sequence).await.unwrap();
+    /// None where a snapshot passed them over.
+    pub(crate) async fn batch(&self, from: Cursor, most: usize) -> Option<(Cursor, proto::Batch)> {
         let before = from.sequence;
         self.compare_page(&from.log.id, before, "batch").await;
+        let mut page = self.real.records_after(&from.log.id, before).await.ok()?;
         page.records.truncate(most);
         let chain = page.chains[page.records.len() - 1];
         let named: BTreeSet<Sha256> = page.records.iter().filter_map(body_of).collect();
@@ -317,7 +320,7 @@ impl Site {
                 .map(|hash| hash.as_bytes().to_vec())
                 .collect(),
         };
-        (from, batch)
+        Some((from, batch))
     }
 
     async fn last_control(&self) -> Control {

@@ -38,8 +38,15 @@ impl Site {
     }
 
     pub(crate) async fn compare_page(&self, log: &LogId, after: u64, context: &str) {
-        let real = self.real.records_after(log, after).await.unwrap();
-        let memory = self.memory.records_after(log, after).await.unwrap();
+        let real = self.real.records_after(log, after).await;
+        let memory = self.memory.records_after(log, after).await;
+        let (real, memory) = match (real, memory) {
+            (Ok(real), Ok(memory)) => (real, memory),
+            (real, memory) => {
+                let refusals = [real, memory].map(|page| page.unwrap_err().to_string());
+                return assert_eq!(refusals[0], refusals[1], "{context}: {log} after {after}");
+            }
+        };
         assert_eq!(bodies(&real), bodies(&memory), "{context}: {log} after {after}");
         assert_eq!(real.chains, memory.chains, "{context}: {log} after {after}");
         assert_eq!(real.records, memory.records, "{context}: {log} after {after}");
@@ -56,8 +63,9 @@ impl Sites {
                 for after in [0, cursor.sequence / 2, cursor.sequence] {
                     site.compare_page(&cursor.log.id, after, &context).await;
                     let at = Cursor { sequence: after, ..cursor.clone() };
-                    let real = site.real.chain_at(&at).await.unwrap();
-                    assert_eq!(real, site.memory.chain_at(&at).await.unwrap(), "{context}");
+                    let real = site.real.chain_at(&at).await.map_err(|error| error.to_string());
+                    let memory = site.memory.chain_at(&at).await.map_err(|error| error.to_string());
+                    assert_eq!(real, memory, "{context}");
                 }
             }
             let files: Vec<FileId> = (0..FILES).map(names::file).collect();

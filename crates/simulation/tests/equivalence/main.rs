@@ -9,6 +9,7 @@
 mod commands;
 mod compare;
 mod kit;
+mod snapshots;
 
 use rand::{SeedableRng as _, rngs::StdRng};
 
@@ -42,7 +43,10 @@ async fn memory_and_postgres_come_to_the_same() {
             site.close().await;
         }
     }
-    for name in ["erase", "lift", "set back", "epoch", "prune", "apply", "put", "look", "blind"] {
+    for name in [
+        "erase", "lift", "set back", "epoch", "prune", "apply", "put", "look", "blind", "states",
+        "fill",
+    ] {
         assert!(tried.contains(&name), "{name} was not tried with seed {first}");
     }
 }
