@@ -28,6 +28,8 @@ const EARLY: Duration = Duration::from_millis(2);
 const LOST: Duration = Duration::from_secs(30);
 /// After a line has changed.
 const SETTLE: Duration = Duration::from_secs(5);
+/// The same load before the first measurement: connections to the databases are opened, and statements planned.
+const WARM: Duration = Duration::from_secs(5);
 /// What the slow line carries: 64 kbit/s.
 const NARROW_BYTES_A_SECOND: u32 = 8000;
 
@@ -108,6 +110,7 @@ impl Mesh {
         sleep(SETTLE).await;
         let last = deployment.sites.len().saturating_sub(1);
         let watched = if self.bad.is_some() { last } else { deployment.sites.len() };
+        self.load(&deployment.sites, watched, WARM).await?;
         let (mut good, mut bad) = (Vec::new(), Vec::new());
         for _ in 0..self.rounds {
             good.push(self.measure("all lines good", &deployment.sites, watched).await?);
@@ -146,8 +149,21 @@ impl Mesh {
     }
 
     async fn measure(&self, what: &str, sites: &[Site], watched: usize) -> anyhow::Result<Seen> {
+        let seen = self.load(sites, watched, Duration::from_secs(self.seconds)).await?;
+        let resident = sites.iter().take(watched).map(Site::resident_bytes);
+        let resident = resident.collect::<anyhow::Result<Vec<_>>>()?;
+        let most = resident.into_iter().max().unwrap_or_default() / (1024 * 1024);
+        let (count, lags, puts) =
+            (seen.lags.len(), lag::summary(&seen.lags), lag::summary(&seen.puts));
+        let line = format!("{what}: lag of {count} {lags}; PUT {puts}; brurid at most {most} MiB");
+        writeln!(io::stdout(), "{line}").context("print")?;
+        Ok(seen)
+    }
+
+    /// Phones at all sites for so long.
+    async fn load(&self, sites: &[Site], watched: usize, time: Duration) -> anyhow::Result<Seen> {
         let addresses: Vec<_> = sites.iter().map(Site::phones).collect();
-        let end = Instant::now().checked_add(Duration::from_secs(self.seconds));
+        let end = Instant::now().checked_add(time);
         let end = end.context("compute the end")?;
         let mut writers = JoinSet::new();
         for (place, at) in addresses.iter().enumerate() {
@@ -164,13 +180,6 @@ impl Mesh {
         while let Some(writer) = writers.join_next().await {
             seen.add(&writer.context("a phone panicked")??)?;
         }
-        let resident = sites.iter().take(watched).map(Site::resident_bytes);
-        let resident = resident.collect::<anyhow::Result<Vec<_>>>()?;
-        let most = resident.into_iter().max().unwrap_or_default() / (1024 * 1024);
-        let (count, lags, puts) =
-            (seen.lags.len(), lag::summary(&seen.lags), lag::summary(&seen.puts));
-        let line = format!("{what}: lag of {count} {lags}; PUT {puts}; brurid at most {most} MiB");
-        writeln!(io::stdout(), "{line}").context("print")?;
         Ok(seen)
     }
 

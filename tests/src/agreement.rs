@@ -37,6 +37,12 @@ pub async fn level(sites: &[Site]) -> anyhow::Result<()> {
 pub async fn agree(sites: &[Site]) -> anyhow::Result<()> {
     let databases = databases(sites).await?;
     for (name, database) in &databases {
+        // One that fell far behind took states first, and its logs are level before its history is all there.
+        eventually(LEVEL, "all history", async || {
+            ensure!(!database.is_filling().await?, "history of {name} is missing");
+            Ok(())
+        })
+        .await?;
         database.logs_are_whole().await.with_context(|| format!("the logs of {name}"))?;
     }
     let Some(((first, reference), others)) = databases.split_first() else { return Ok(()) };

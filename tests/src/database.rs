@@ -75,6 +75,13 @@ impl Database {
         Ok(done.with_context(|| statement.to_owned())?.rows_affected())
     }
 
+    /// Whether a snapshot is under way: states are being copied, or history is being filled in.
+    pub async fn is_filling(&self) -> anyhow::Result<bool> {
+        let copying = self.execute("select from snapshot").await?;
+        let filling = self.execute("select from log where floor_sequence is not null").await?;
+        Ok(copying > 0 || filling > 0)
+    }
+
     /// How far each log is applied.
     pub async fn vector(&self) -> anyhow::Result<Vector> {
         let rows =
