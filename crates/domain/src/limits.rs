@@ -73,6 +73,8 @@ pub const CONFLICT_BODIES_BYTES_MAX: usize = 3 * 1024 * 1024;
 pub const RETENTION_VERSIONS_MAX: u32 = 256;
 /// Files in one turn of retention.
 pub const RETENTION_FILES_MAX: u32 = 256;
+/// So many times as long as a file took retention rests before the next: phones come first.
+pub const RETENTION_RESTS: u32 = 3;
 /// Bodies that one transaction deletes.
 pub const DROPPED_BODIES_MAX: u32 = 256;
 /// Bodies that are wanted from peers at a time.
@@ -234,7 +236,7 @@ pub const WATCH_MILLIS: u64 = 100;
 /// Batches of different logs that are applied at a time, or wait for it.
 pub const APPLIES_MAX: usize = 16;
 /// Transactions that apply them at a time, each as many as wait.
-pub const APPLY_GROUPS_MAX: usize = 2;
+pub const APPLY_GROUPS_MAX: usize = 1;
 /// Bytes of bodies from which on another transaction applies them.
 pub const APPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Events of peers and answers of the store that wait for the replication engine.

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use bruri_domain::{
     Body, Dot, FileId, FileState, HeldBy, Retention,
-    limits::{COMMIT_TRIES_MAX, RETENTION_FILES_MAX, RETENTION_VERSIONS_MAX},
+    limits::{COMMIT_TRIES_MAX, RETENTION_FILES_MAX, RETENTION_RESTS, RETENTION_VERSIONS_MAX},
 };
 use sqlx::PgConnection;
+use tokio::time::{Instant, sleep};
 
 use crate::{
     Store, StoreError, dropped,
@@ -66,6 +67,7 @@ impl Store {
         let Some(mut lease) = Lease::take(self.pool(), JOB).await? else { return Ok(done) };
         let files = self.files_after(lease.after.as_ref()).await?;
         for file in &files {
+            let began = Instant::now();
             let versions = self.prune_file(file, pruning, &mut lease).await;
             match versions {
                 Ok(versions) => done.versions = done.versions.saturating_add(versions),
@@ -74,6 +76,7 @@ impl Store {
                 }
                 Err(error) => return Err(error),
             }
+            sleep(began.elapsed().saturating_mul(RETENTION_RESTS)).await;
         }
         done.bodies = self.delete_dropped().await?;
         metrics::pruned(done.versions, done.bodies);
