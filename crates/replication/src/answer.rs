@@ -26,6 +26,8 @@ impl Replication {
         let store = &self.inner.store;
         let (known, gathered) =
             tokio::join!(store.known_of(&question.file), self.forward(question));
+        // Who asked is no neighbour of those who told this: after a start they hear of it from here.
+        store.note_told(gathered.state.context());
         let state = known?.joined(&gathered.state);
         let Gathered { mut bodies, told, .. } = gathered;
         let told = told.into_keys().collect();

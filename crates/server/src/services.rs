@@ -161,14 +161,23 @@ impl Services {
             retention::run(pruned, stop).await;
             Ok(())
         });
-        let (erasing, stop) = (store.clone(), tasks.stop());
-        tasks.spawn("receipts", async move {
-            erasing.run_receipts(stop).await;
-            Ok(())
-        });
         let (realms, stop) = (store.clone(), tasks.stop());
         tasks.spawn("realms", async move {
             realms.keep_realms(stop).await;
+            Ok(())
+        });
+        let deployment = tls.as_ref().map(|tls| tls.ours().deployment.clone()).unwrap_or_default();
+        let (mut replication, mut members) = (None, None);
+        if let Some(tls) = tls {
+            let (started, known) = start_replication(config, &store, tls, tasks).await?;
+            (replication, members) = (Some(started), Some(known));
+        } else {
+            store.wait_for_nobody();
+        }
+        // What these append waits for peers, so it is known first that there are some.
+        let (erasing, stop) = (store.clone(), tasks.stop());
+        tasks.spawn("receipts", async move {
+            erasing.run_receipts(stop).await;
             Ok(())
         });
         let (reading, stop) = (store.clone(), tasks.stop());
@@ -181,12 +190,6 @@ impl Services {
             parted.keep_to_staying_branches(stop).await;
             Ok(())
         });
-        let deployment = tls.as_ref().map(|tls| tls.ours().deployment.clone()).unwrap_or_default();
-        let (mut replication, mut members) = (None, None);
-        if let Some(tls) = tls {
-            let (started, known) = start_replication(config, &store, tls, tasks).await?;
-            (replication, members) = (Some(started), Some(known));
-        }
         proof::start(&store, replication.as_ref(), tasks);
         Ok(Self { store, commits, lookup, replication, members, deployment })
     }
@@ -299,7 +302,9 @@ async fn start_replication(
     let members = Members::new(config, store.clone(), replication.clone(), tls);
     // Before the first connection, so that nobody is let in for a moment who was retired.
     members.read(&mut true).await.context("read the membership")?;
-    if !others.is_empty() || members.has_others() {
+    if others.is_empty() && !members.has_others() {
+        store.wait_for_nobody();
+    } else {
         store.wait_for_peers();
     }
     members.start(tasks);

@@ -28,6 +28,8 @@ pub(crate) struct Beside {
     rng: StdRng,
     /// Something may be numbered.
     gate_is_open: bool,
+    /// A peer has told what it has since the process started.
+    is_answered: bool,
     /// The logs that are opened next, where a test says which.
     drawn: Vec<Log>,
     /// A test kills the process in the middle of what it writes next.
@@ -44,6 +46,7 @@ impl Beside {
             witness_boot: Some(0),
             rng,
             gate_is_open: true,
+            is_answered: false,
             drawn: Vec::new(),
             dies: false,
         }
@@ -62,7 +65,11 @@ impl Beside {
     pub(crate) fn saw(&mut self, cursor: &Cursor) {
         self.witness.retain(|witness| witness.epoch != cursor.log.id.epoch);
         self.witness.push(Witness::from(cursor));
-        self.witness_boot = Some(self.boot);
+    }
+
+    /// Only peers can tell whether the machine was rolled back.
+    fn is_in_doubt(&self) -> bool {
+        self.witness_boot != Some(self.boot)
     }
 }
 
@@ -120,28 +127,32 @@ impl Memory {
 
     /// A process starts: what its database lacks is found out before it numbers anything.
     pub(crate) fn open(&self) {
-        self.beside().gate_is_open = false;
+        {
+            let mut beside = self.beside();
+            (beside.gate_is_open, beside.is_answered) = (false, false);
+        }
         if !mutant::is(Mutant::EpochOpenedLate) {
             self.judge(&[]);
         }
     }
 
-    /// A peer has told what it has: from now on records are numbered.
+    /// A peer has told what it has: from now on records are numbered, in doubt only when all have had the time to.
     pub(crate) fn confirm(&self) {
         let mut beside = self.beside();
-        beside.witness_boot = Some(beside.boot);
-        beside.gate_is_open = true;
+        beside.is_answered = true;
+        beside.gate_is_open |= !beside.is_in_doubt();
     }
 
     /// From now on records are numbered, though no peer has answered. Returns whether a new epoch was opened.
     pub(crate) fn open_gate(&self) -> bool {
         let (mut tables, mut beside) = (self.lock(), self.beside());
         let is_open = std::mem::replace(&mut beside.gate_is_open, true);
-        let is_in_doubt = !is_open && beside.witness_boot != Some(beside.boot);
-        if is_in_doubt {
+        let is_alone = !is_open && beside.is_in_doubt() && !beside.is_answered;
+        beside.witness_boot = Some(beside.boot);
+        if is_alone {
             tables.open_epoch(&mut beside);
         }
-        is_in_doubt
+        is_alone
     }
 
     /// The logs that another store of the same site has opened; opened here next.
@@ -269,22 +280,34 @@ impl Tables {
         file: &FileId,
         key: &DeploymentKey,
     ) -> (FileState, BTreeMap<[u8; 16], Dot>) {
-        let (mut state, mut known) = (FileState::default(), BTreeMap::new());
-        state.raise_to(self.floor(file, key));
-        for (log, rows) in &self.logs {
-            for (row, sequence) in rows.records.iter().zip(1..) {
-                let Some(version) = row.version.as_ref().filter(|v| v.file == *file) else {
-                    continue;
-                };
-                let dot = Dot { log: log.clone(), sequence };
-                if row.generation > state.generation() {
-                    known.clear();
-                }
-                if state.apply(&dot, row.generation, version) != Applied::Erased {
-                    known.insert(version.random, dot);
-                }
+        let (mut state, mut known) = self.base(file, key);
+        let here = self.logs.iter().flat_map(|(log, rows)| {
+            let dot = |sequence| Dot { log: log.clone(), sequence };
+            rows.records.iter().zip(1..).map(move |(row, sequence)| (dot(sequence), row))
+        });
+        let early = self.snapshot.early().map(|(dot, row)| (dot.clone(), row));
+        for (dot, row) in here.chain(early) {
+            let Some(version) = row.version.as_ref().filter(|v| v.file == *file) else { continue };
+            if row.generation > state.generation() {
+                known.clear();
+            }
+            if state.apply(&dot, row.generation, version) != Applied::Erased {
+                known.insert(version.random, dot);
             }
         }
+        (state, known)
+    }
+
+    /// What the records of a file are added to: while history is missing, what is known.
+    fn base(&self, file: &FileId, key: &DeploymentKey) -> (FileState, BTreeMap<[u8; 16], Dot>) {
+        let mut state = FileState::default();
+        if !self.snapshot.is_whole() {
+            state = self.files.get(file).cloned().unwrap_or_default();
+        }
+        let before = state.generation();
+        state.raise_to(self.floor(file, key));
+        let known = self.versions.get(file).filter(|_| !self.snapshot.is_whole());
+        let known = known.filter(|_| before == state.generation()).cloned().unwrap_or_default();
         (state, known)
     }
 

@@ -1,12 +1,15 @@
 //! The gate before numbering: after a start or a reconnect nothing is numbered until a peer has said what
 //! it has of this site's logs, or a second has passed. What waits here is not refused.
 //!
-//! Where no peer has answered and the machine has booted since the witness was written, a new epoch is
-//! opened first: nobody can tell whether the machine was rolled back, and a number that a peer was told of
-//! for a read, but has no record of, would be given again unnoticed.
+//! Where the machine has booted since the witness was written, only peers can tell whether it was rolled back: a
+//! number that one of them was told of for a read, but has no record of, would be given again unnoticed. Then the
+//! first to answer is not the last to be waited for: each has a second. Where none answers a new epoch is opened.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -14,7 +17,7 @@ use bruri_domain::limits::PEER_ANSWER_MILLIS_MAX;
 use sqlx::postgres::PgTransaction;
 use tokio::{
     sync::{Mutex, watch},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use crate::{Store, StoreError};
@@ -27,12 +30,15 @@ pub(crate) struct Gate {
     is_open: watch::Sender<bool>,
     /// Who opens it though no peer has answered.
     opener: Mutex<()>,
+    /// When the first peer answered.
+    answered: OnceLock<Instant>,
 }
 
 impl Gate {
     pub(crate) fn new() -> Self {
         let is_open = watch::Sender::new(true);
-        Self { has_peers: AtomicBool::new(false), is_open, opener: Mutex::default() }
+        let (has_peers, opener) = (AtomicBool::new(false), Mutex::default());
+        Self { has_peers, is_open, opener, answered: OnceLock::new() }
     }
 
     /// Returns whether the gate is open, or opened within a second.
@@ -72,10 +78,21 @@ impl Store {
         self.inner.gate.shut();
     }
 
-    /// A peer has told all that it has, and [`Store::peer_has`] has heard it.
-    pub fn peer_answered(&self) {
+    /// There is no other site to wait for.
+    pub fn wait_for_nobody(&self) {
+        self.inner.gate.has_peers.store(false, Ordering::Release);
         self.inner.own.memory.confirm();
         self.inner.gate.open();
+    }
+
+    /// A peer has told all that it has, and [`Store::peer_has`] has heard it; again with each heartbeat. In doubt this
+    /// opens the gate only a second after the first answer: another peer may know more.
+    pub fn peer_answered(&self) {
+        let first = *self.inner.gate.answered.get_or_init(Instant::now);
+        if !self.inner.own.memory.is_in_doubt() || first.elapsed() >= ANSWER {
+            self.inner.own.memory.confirm();
+            self.inner.gate.open();
+        }
     }
 
     /// Begins a transaction that will number records, when that may be done; no row of it is locked yet.
@@ -94,9 +111,15 @@ impl Store {
     async fn open_gate_alone(&self) -> Result<(), StoreError> {
         let _opener = self.inner.gate.opener.lock().await;
         if !self.inner.gate.is_open() {
-            tracing::info!("no peer has answered within a second; backups are taken without");
+            let is_answered = self.inner.gate.answered.get().is_some();
+            if !is_answered {
+                tracing::info!("no peer has answered within a second; backups are taken without");
+            }
             if self.inner.own.memory.is_in_doubt() {
-                self.judge_alone().await?;
+                if !is_answered {
+                    self.judge_alone().await?;
+                }
+                self.inner.own.memory.confirm();
             }
             self.inner.gate.open();
         }

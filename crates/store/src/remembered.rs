@@ -130,6 +130,7 @@ impl Store {
         loop {
             let mut entries = self.inner.unwritten.some(REMEMBERED_GROUP_MAX);
             if entries.is_empty() {
+                self.keep_told().await?;
                 return Ok(written);
             }
             // So that two processes never wait for each other.

@@ -29,7 +29,8 @@ struct Noted {
 }
 
 impl Told {
-    fn note(&self, context: &Context, ours: &SiteName) {
+    /// Whether any of it is news.
+    fn note(&self, context: &Context, ours: &SiteName) -> bool {
         let mut noted = self.lock();
         for (log, _) in context.logs().filter(|(log, _)| log.site != *ours) {
             let last = context.last_of(log);
@@ -40,12 +41,20 @@ impl Told {
                 noted.unwritten.insert(log.clone());
             }
         }
+        !noted.unwritten.is_empty()
     }
 
     fn unwritten(&self) -> Vec<Dot> {
         let noted = self.lock();
         let dot = |log: &LogId| Some(Dot { log: log.clone(), sequence: *noted.highest.get(log)? });
         noted.unwritten.iter().filter_map(dot).collect()
+    }
+
+    /// What was noted of the logs of a site, written or not.
+    fn of(&self, site: &SiteName) -> Vec<Dot> {
+        let noted = self.lock();
+        let of_site = noted.highest.iter().filter(|(log, _)| log.site == *site);
+        of_site.map(|(log, last)| Dot { log: log.clone(), sequence: *last }).collect()
     }
 
     /// These are in the table for good now.
@@ -67,7 +76,22 @@ impl Told {
 impl Store {
     /// A phone is answered with all that this names, which other sites told of.
     pub fn note_told(&self, context: &Context) {
-        self.inner.told.note(context, self.site());
+        if self.inner.told.note(context, self.site()) {
+            // Nothing else may be written that names it: another site's phone was answered by way of this one.
+            self.inner.unwritten.wake();
+        }
+    }
+
+    /// Writes what was noted with nothing else.
+    pub(crate) async fn keep_told(&self) -> Result<(), StoreError> {
+        if self.inner.told.unwritten().is_empty() {
+            return Ok(());
+        }
+        let mut transaction = self.pool().begin().await?;
+        let written = self.write_told(&mut transaction).await?;
+        transaction.commit().await?;
+        self.inner.told.written(&written);
+        Ok(())
     }
 
     /// Writes what was noted since; what this returns is to be confirmed with [`Told::written`] after the commit.
@@ -106,18 +130,25 @@ impl Store {
     /// # Errors
     /// Where the database does not answer.
     pub async fn told(&self, site: &SiteName) -> Result<Vec<Dot>, StoreError> {
-        let mut transaction = self.pool().begin().await?;
-        let written = self.write_told(&mut transaction).await?;
+        // Also where the database takes no writes: what it has must get out.
+        let noted = self.inner.told.of(site);
+        let epochs: Vec<i64> = noted.iter().map(|dot| epoch_column(dot.log.epoch)).collect();
+        let sequences: Vec<i64> = noted.iter().map(|dot| signed(dot.sequence)).collect();
         let rows = sqlx::query!(
-            r#"select told.epoch as "epoch!", told.sequence as "sequence!"
-               from told left join log on log.site = told.site and log.epoch = told.epoch
-              where told.site = $1 and told.sequence > coalesce(log.sequence, 0)"#,
+            r#"select known.epoch as "epoch!", max(known.sequence) as "sequence!"
+               from (select epoch, sequence from told where site = $1
+                      union all
+                     select epoch, sequence
+                       from unnest($2::bigint[], $3::bigint[]) as noted (epoch, sequence)) known
+               left join log on log.site = $1 and log.epoch = known.epoch
+              group by known.epoch, log.sequence
+             having max(known.sequence) > coalesce(log.sequence, 0)"#,
             site.as_str(),
+            &epochs,
+            &sequences,
         )
-        .fetch_all(&mut *transaction)
+        .fetch_all(self.pool())
         .await?;
-        transaction.commit().await?;
-        self.inner.told.written(&written);
         let row = Row { table: "told", key: site };
         let dot = |epoch, sequence| {
             let log = LogId { site: site.clone(), epoch: columns::epoch(epoch) };

@@ -155,7 +155,6 @@ impl Memory {
     pub(crate) fn note(&self, kind: LogKind, witness: Witness) {
         let mut kept = self.lock();
         kept.seen.note(kind, witness);
-        kept.is_in_doubt = false;
         kept.write();
     }
 
@@ -185,7 +184,7 @@ impl Memory {
         self.lock().is_in_doubt
     }
 
-    /// Nothing was committed yet, or a peer has told what it has.
+    /// Nothing was committed yet, peers have told what they have, or what nobody can tell of was ended.
     pub(crate) fn confirm(&self) {
         let mut kept = self.lock();
         if std::mem::replace(&mut kept.is_in_doubt, false) {
@@ -226,9 +225,11 @@ impl Kept {
     /// One write into the page cache; where it fails, there is no witness on disk from then on.
     fn write(&mut self) {
         let Some(file) = &self.file else { return };
+        // What is in doubt is so still after the next start, in the same boot too.
+        let boot = if self.is_in_doubt { Boot::default() } else { self.boot };
         self.count = self.count.wrapping_add(1);
         let at = if self.count.is_multiple_of(2) { SLOT_AT[0] } else { SLOT_AT[1] };
-        match file.write_all_at(&self.seen.encode(self.count, self.boot), at) {
+        match file.write_all_at(&self.seen.encode(self.count, boot), at) {
             Ok(()) => self.is_dirty = true,
             Err(error) => {
                 tracing::warn!(%error, "the witness of commits cannot be written any more");
@@ -337,11 +338,14 @@ mod tests {
     }
 
     #[test]
-    fn a_witness_of_another_boot_is_in_doubt_until_it_is_confirmed_or_something_is_seen() {
+    fn a_witness_of_another_boot_is_in_doubt_until_it_is_confirmed_whatever_is_seen_meanwhile() {
         let scratch = Scratch::new("boot");
         let (memory, told) = scratch.open(1);
         assert_eq!((told, memory.is_in_doubt()), (Told::Nothing, true));
         memory.note(LogKind::Files, at(1));
+        assert!(memory.is_in_doubt());
+        assert_eq!(scratch.open(1).1, Told::BeforeBoot);
+        memory.confirm();
         assert!(!memory.is_in_doubt());
         assert_eq!(scratch.open(1).1, Told::SinceBoot);
         for _ in 0..2 {

@@ -15,7 +15,7 @@ use super::{
     Engine,
     arrived::Queued,
     hello::{self, HelloError, bounded_text},
-    io::{Ask, Effect, Event, Job, LinkError, LinkId, SubscriptionId},
+    io::{Ask, Effect, Event, LinkError, LinkId, SubscriptionId},
     link::{Link, Session, State},
     supply::micros,
 };
@@ -173,13 +173,11 @@ impl Engine {
         self.note_level(id);
         if is_live {
             let own = theirs.iter().filter(|cursor| cursor.log.id.site == site);
-            let unheard = self.session(id).map(|session| {
+            if let Some(session) = self.session(id) {
                 own.for_each(|cursor| session.own.tell(cursor));
                 session.own.was_read(read);
-                session.own.take_unheard()
-            });
-            let theirs = unheard.unwrap_or_default();
-            self.effects.push(Effect::Do(Job::HearOwn { link: id, theirs }));
+            }
+            self.hear_own(id);
         }
         for (place, theirs) in theirs.iter().enumerate() {
             if is_live {

@@ -82,6 +82,16 @@ impl Engine {
         }
     }
 
+    /// Has the store hear what a peer has of our own logs, also where that is nothing new: it has answered then. What a peer
+    /// said first is heard first, or an answer to later words would open the gate before it.
+    pub(super) fn hear_own(&mut self, id: LinkId) {
+        if self.hearing.insert(id) {
+            let theirs = self.session(id).map(|session| session.own.take_unheard());
+            let theirs = theirs.unwrap_or_default();
+            self.effects.push(Effect::Do(Job::HearOwn { link: id, theirs }));
+        }
+    }
+
     /// The store has heard what a peer has of our own logs, or could not: then it hears it with the next heartbeat.
     pub(super) fn own_heard(
         &mut self,
@@ -89,10 +99,14 @@ impl Engine {
         theirs: Theirs,
         result: Result<Vec<LogId>, Failure>,
     ) {
+        self.hearing.remove(&id);
         match result {
             Ok(forked) => {
                 for log in forked {
                     self.settle_fork(id, log, "the log forked".to_owned());
+                }
+                if self.session(id).is_some_and(|session| session.own.has_unheard()) {
+                    self.hear_own(id);
                 }
             }
             Err(_) => {
@@ -156,6 +170,42 @@ impl Engine {
                 fork.retry_at = None;
             }
             self.effects.push(Effect::Settle { link, log });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use bruri_domain::SiteName;
+
+    use super::*;
+    use crate::engine::Identity;
+
+    fn hearings(engine: &Engine) -> usize {
+        let is_hearing = |effect: &&Effect| matches!(effect, Effect::Do(Job::HearOwn { .. }));
+        engine.effects.iter().filter(is_hearing).count()
+    }
+
+    /// An answer to later words would open the gate before the numbers are known that were told first.
+    #[test]
+    fn what_a_peer_says_is_heard_only_once_the_store_has_answered_to_what_it_said_before() {
+        let site = SiteName::parse("london").unwrap();
+        let identity = Identity { site, key_check: [0; 16], release: "0".to_owned() };
+        let mut engine = Engine::new(&identity, (Vec::new(), BTreeSet::new()), 2, 7);
+        let link = LinkId(0);
+        engine.hear_own(link);
+        engine.hear_own(link);
+        assert_eq!(hearings(&engine), 1);
+        engine.hear_own(LinkId(1));
+        assert_eq!(hearings(&engine), 2, "another peer does not wait");
+        for result in [Ok(Vec::new()), Err(Failure::default())] {
+            let before = hearings(&engine);
+            engine.own_heard(link, Theirs::default(), result);
+            engine.hear_own(link);
+            engine.hear_own(link);
+            assert_eq!(hearings(&engine), before + 1);
         }
     }
 }

@@ -21,6 +21,7 @@ mod logs;
 mod members;
 mod own;
 mod place;
+mod readings;
 mod report;
 mod snapshot;
 mod standing;
@@ -51,6 +52,7 @@ use self::{
     level::Level,
     link::{Link, State},
     logs::Logs,
+    readings::Readings,
     snapshot::Snapshots,
     supplies::Supplies,
     supply::{Env, Supply},
@@ -93,6 +95,8 @@ pub struct Engine {
     forks: BTreeMap<LogId, Fork>,
     /// Places at which peers have other records than we, or may have, and the store could not be asked.
     unread: BTreeMap<(LinkId, LogId), Cursor>,
+    /// Links of which the store hears what the peer has of our own logs.
+    hearing: BTreeSet<LinkId>,
     /// Logs with a batch that waits for its turn.
     waiting: BTreeSet<LogId>,
     watched: Moment,
@@ -101,32 +105,6 @@ pub struct Engine {
     refused: BTreeMap<SiteName, String>,
     rng: StdRng,
     effects: Vec<Effect>,
-}
-
-/// The vector is read once at a time, and again where it may have changed meanwhile.
-#[derive(Default)]
-struct Readings {
-    number: u64,
-    under_way: bool,
-    wanted: bool,
-    /// When the one under way began.
-    began: Moment,
-    /// Since when something may have changed that was not read yet.
-    unread_since: Option<Moment>,
-    retry_at: Option<Moment>,
-    failed: bool,
-}
-
-impl Readings {
-    fn want(&mut self, now: Moment) {
-        self.wanted = true;
-        self.unread_since.get_or_insert(now);
-    }
-
-    /// How old what we know of our own logs is.
-    fn own_age(&self, now: Moment) -> Duration {
-        self.unread_since.map_or(Duration::ZERO, |since| now.saturating_sub(since))
-    }
 }
 
 impl Engine {
@@ -160,6 +138,7 @@ impl Engine {
             applying: 0,
             forks: BTreeMap::new(),
             unread: BTreeMap::new(),
+            hearing: BTreeSet::new(),
             waiting: BTreeSet::new(),
             watched: Moment::ZERO,
             reading_until: Moment::ZERO,

@@ -35,6 +35,11 @@ impl OwnThere {
         Theirs { cursors, told: std::mem::take(&mut self.read) }
     }
 
+    /// Whether there is anything for the store to hear.
+    pub(crate) fn has_unheard(&self) -> bool {
+        !self.unheard.is_empty() || !self.read.is_empty()
+    }
+
     /// The store did not answer.
     pub(crate) fn not_heard(&mut self, theirs: Theirs) {
         for cursor in theirs.cursors {

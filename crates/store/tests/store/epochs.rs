@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bruri_domain::{Chain, Cursor, Epoch, LogKind, Sha256, SiteName};
+use bruri_domain::{Chain, Cursor, Dot, Epoch, LogKind, Sha256, SiteName};
 use futures_util::future::join_all;
 use sqlx::{
     AssertSqlSafe, Executor as _, PgPool,
@@ -277,6 +277,34 @@ async fn alone_and_without_a_witness_of_this_boot_nothing_is_numbered_in_the_ope
     assert_eq!(files(&one).await.log.id, d.log, "one epoch is enough");
     one.close().await;
     other.close().await;
+}
+
+/// The first to answer may be the one that knows least.
+#[sqlx::test(migrator = "bruri_store::MIGRATOR")]
+async fn in_doubt_every_peer_has_a_second_to_tell_what_it_read_before_anything_is_numbered(
+    _: PgPoolOptions,
+    database: PgConnectOptions,
+) {
+    let lost = Scratch::new("second");
+    let site = Site::open("london", &database).await;
+    site.put(&file_of(1), "a").await;
+    let kept = files(&site).await;
+    site.close().await;
+
+    let site = Site::open("london", &database).await;
+    site.store.keep_witness(&lost.0).await.unwrap();
+    site.store.wait_for_peers();
+    site.store.peer_answered();
+    let file = file_of(1);
+    let tells = async {
+        let read = Dot { log: kept.log.id.clone(), sequence: 9 };
+        site.store.peer_was_told(&[read]).await.unwrap();
+        site.store.peer_answered();
+    };
+    let (put, ()) = tokio::join!(site.put(&file, "b"), tells);
+    assert_ne!(put.dot.unwrap().log, kept.log.id, "a number that was read is not given again");
+    assert_succeeds(&site, &kept).await;
+    site.close().await;
 }
 
 #[sqlx::test(migrator = "bruri_store::MIGRATOR")]

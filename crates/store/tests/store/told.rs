@@ -32,6 +32,7 @@ async fn a_number_that_was_read_is_told_until_its_record_is_here(
         [],
         "another site's are not told"
     );
+    site.store.write_remembered().await.unwrap();
     site.close().await;
 
     let site = Site::open("london", &database).await;
