@@ -211,7 +211,9 @@ pub fn with_open<S: Store>(store: &S, vector: Vec<Cursor>) -> (Vec<Cursor>, BTre
 async fn hear<S: Store>(store: &S, theirs: &Theirs) -> Result<Vec<LogId>, StoreError> {
     store.peer_was_told(&theirs.told).await?;
     let forked = store.peer_has(&theirs.cursors).await?;
-    store.peer_answered();
+    if theirs.is_all {
+        store.peer_answered();
+    }
     Ok(forked)
 }
 

@@ -82,14 +82,15 @@ impl Engine {
         }
     }
 
-    /// Has the store hear what a peer has of our own logs, also where that is nothing new: it has answered then. What a peer
-    /// said first is heard first, or an answer to later words would open the gate before it.
+    /// Has the store hear what a peer has of our own logs, also where that is nothing new: it has answered then. While
+    /// its first words are being heard, later ones are no answer yet.
     pub(super) fn hear_own(&mut self, id: LinkId) {
-        if self.hearing.insert(id) {
-            let theirs = self.session(id).map(|session| session.own.take_unheard());
-            let theirs = theirs.unwrap_or_default();
-            self.effects.push(Effect::Do(Job::HearOwn { link: id, theirs }));
-        }
+        let theirs = self.session(id).map(|session| session.own.take_unheard());
+        let mut theirs = theirs.unwrap_or_default();
+        let hearing = self.hearing.entry(id).or_default();
+        theirs.is_all = *hearing == 0;
+        *hearing = hearing.saturating_add(1);
+        self.effects.push(Effect::Do(Job::HearOwn { link: id, theirs }));
     }
 
     /// The store has heard what a peer has of our own logs, or could not: then it hears it with the next heartbeat.
@@ -99,14 +100,13 @@ impl Engine {
         theirs: Theirs,
         result: Result<Vec<LogId>, Failure>,
     ) {
-        self.hearing.remove(&id);
+        if let Some(hearing) = self.hearing.get_mut(&id) {
+            *hearing = hearing.saturating_sub(1);
+        }
         match result {
             Ok(forked) => {
                 for log in forked {
                     self.settle_fork(id, log, "the log forked".to_owned());
-                }
-                if self.session(id).is_some_and(|session| session.own.has_unheard()) {
-                    self.hear_own(id);
                 }
             }
             Err(_) => {
@@ -183,29 +183,34 @@ mod tests {
     use super::*;
     use crate::engine::Identity;
 
-    fn hearings(engine: &Engine) -> usize {
-        let is_hearing = |effect: &&Effect| matches!(effect, Effect::Do(Job::HearOwn { .. }));
-        engine.effects.iter().filter(is_hearing).count()
+    /// Whether the store is to take each of what it heard last for all that the peer said.
+    fn answers(engine: &mut Engine) -> Vec<bool> {
+        let effects = std::mem::take(&mut engine.effects);
+        let heard = effects.into_iter().filter_map(|effect| match effect {
+            Effect::Do(Job::HearOwn { theirs, .. }) => Some(theirs.is_all),
+            _ => None,
+        });
+        heard.collect()
     }
 
     /// An answer to later words would open the gate before the numbers are known that were told first.
     #[test]
-    fn what_a_peer_says_is_heard_only_once_the_store_has_answered_to_what_it_said_before() {
+    fn what_a_peer_says_is_an_answer_only_once_the_store_has_heard_what_it_said_before() {
         let site = SiteName::parse("london").unwrap();
         let identity = Identity { site, key_check: [0; 16], release: "0".to_owned() };
         let mut engine = Engine::new(&identity, (Vec::new(), BTreeSet::new()), 2, 7);
-        let link = LinkId(0);
-        engine.hear_own(link);
-        engine.hear_own(link);
-        assert_eq!(hearings(&engine), 1);
-        engine.hear_own(LinkId(1));
-        assert_eq!(hearings(&engine), 2, "another peer does not wait");
-        for result in [Ok(Vec::new()), Err(Failure::default())] {
-            let before = hearings(&engine);
-            engine.own_heard(link, Theirs::default(), result);
+        let (link, other) = (LinkId(0), LinkId(1));
+        for link in [link, link, other] {
             engine.hear_own(link);
-            engine.hear_own(link);
-            assert_eq!(hearings(&engine), before + 1);
         }
+        assert_eq!(answers(&mut engine), [true, false, true]);
+        engine.own_heard(link, Theirs::default(), Ok(Vec::new()));
+        engine.hear_own(link);
+        assert_eq!(answers(&mut engine), [false], "the second is being heard");
+        for result in [Ok(Vec::new()), Err(Failure::default())] {
+            engine.own_heard(link, Theirs::default(), result);
+        }
+        engine.hear_own(link);
+        assert_eq!(answers(&mut engine), [true]);
     }
 }

@@ -95,8 +95,8 @@ pub struct Engine {
     forks: BTreeMap<LogId, Fork>,
     /// Places at which peers have other records than we, or may have, and the store could not be asked.
     unread: BTreeMap<(LinkId, LogId), Cursor>,
-    /// Links of which the store hears what the peer has of our own logs.
-    hearing: BTreeSet<LinkId>,
+    /// How often the store is hearing now what the peer at a link has of our own logs.
+    hearing: BTreeMap<LinkId, usize>,
     /// Logs with a batch that waits for its turn.
     waiting: BTreeSet<LogId>,
     watched: Moment,
@@ -138,7 +138,7 @@ impl Engine {
             applying: 0,
             forks: BTreeMap::new(),
             unread: BTreeMap::new(),
-            hearing: BTreeSet::new(),
+            hearing: BTreeMap::new(),
             waiting: BTreeSet::new(),
             watched: Moment::ZERO,
             reading_until: Moment::ZERO,

@@ -32,12 +32,7 @@ impl OwnThere {
     /// What the store is to hear now.
     pub(crate) fn take_unheard(&mut self) -> Theirs {
         let cursors = std::mem::take(&mut self.unheard).into_values().collect();
-        Theirs { cursors, told: std::mem::take(&mut self.read) }
-    }
-
-    /// Whether there is anything for the store to hear.
-    pub(crate) fn has_unheard(&self) -> bool {
-        !self.unheard.is_empty() || !self.read.is_empty()
+        Theirs { cursors, told: std::mem::take(&mut self.read), is_all: false }
     }
 
     /// The store did not answer.

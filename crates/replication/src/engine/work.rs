@@ -15,6 +15,8 @@ pub struct Theirs {
     pub cursors: Vec<Cursor>,
     /// Numbers that phones there were answered with, and of which it has no records.
     pub told: Vec<Dot>,
+    /// Nothing that it said before is being heard still.
+    pub is_all: bool,
 }
 
 /// Work for the store.
