@@ -37,9 +37,7 @@ async fn a_site_far_behind_serves_first_and_fills_its_history_in_whoever_is_kill
         if is_under_way(&deployment.sites[2]).await.unwrap() {
             struck.push(victim);
         }
-        deployment.sites[victim].kill().await.unwrap();
-        deployment.sites[victim].spawn().unwrap();
-        deployment.sites[victim].ready().await.unwrap();
+        kill(&mut deployment.sites[victim]).await.unwrap();
         let mut phone = Phone::new(deployment.sites[2].phones());
         let file = format!("{own}_16xxdata.txt");
         phone.back_up(&file, own.as_bytes(), &book).await.unwrap();
@@ -87,9 +85,7 @@ async fn a_kill_of_either_end_of_a_snapshot_costs_a_portion_and_what_was_on_its_
         if begun(&deployment.sites[2]).await.unwrap() {
             kills += 1;
         }
-        deployment.sites[victim].kill().await.unwrap();
-        deployment.sites[victim].spawn().unwrap();
-        deployment.sites[victim].ready().await.unwrap();
+        kill(&mut deployment.sites[victim]).await.unwrap();
     }
     filled(&deployment.sites[2]).await.unwrap();
     level(&deployment.sites[..3]).await.unwrap();
@@ -109,9 +105,7 @@ async fn a_kill_of_either_end_of_a_snapshot_costs_a_portion_and_what_was_on_its_
         if begun(&deployment.sites[4]).await.unwrap() {
             own_kills += 1;
         }
-        deployment.sites[4].kill().await.unwrap();
-        deployment.sites[4].spawn().unwrap();
-        deployment.sites[4].ready().await.unwrap();
+        kill(&mut deployment.sites[4]).await.unwrap();
     }
     filled(&deployment.sites[4]).await.unwrap();
     let given = supplied(&deployment).await.unwrap() - before;
@@ -136,6 +130,13 @@ async fn supplied(deployment: &Deployment) -> anyhow::Result<u64> {
         sum += site.counted("bruri_snapshot_portions_supplied_total", "").await?;
     }
     Ok(sum)
+}
+
+/// Kills a site and starts it again.
+async fn kill(site: &mut Site) -> anyhow::Result<()> {
+    site.kill().await?;
+    site.spawn()?;
+    site.ready().await
 }
 
 /// Starts a site that is far behind, and waits until its snapshot is under way.

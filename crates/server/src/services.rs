@@ -174,22 +174,7 @@ impl Services {
         } else {
             store.wait_for_nobody();
         }
-        // What these append waits for peers, so it is known first that there are some.
-        let (erasing, stop) = (store.clone(), tasks.stop());
-        tasks.spawn("receipts", async move {
-            erasing.run_receipts(stop).await;
-            Ok(())
-        });
-        let (reading, stop) = (store.clone(), tasks.stop());
-        tasks.spawn("unread", async move {
-            reading.keep_reading(RELEASE, stop).await;
-            Ok(())
-        });
-        let (parted, stop) = (store.clone(), tasks.stop());
-        tasks.spawn("branches", async move {
-            parted.keep_to_staying_branches(stop).await;
-            Ok(())
-        });
+        start_appending(&store, tasks);
         proof::start(&store, replication.as_ref(), tasks);
         Ok(Self { store, commits, lookup, replication, members, deployment })
     }
@@ -275,6 +260,25 @@ pub(crate) fn count_conflicts(store: &Store, tasks: &Tasks) {
     let (store, stop) = (store.clone(), tasks.stop());
     tasks.spawn("conflicts", async move {
         store.count_conflicts(stop).await;
+        Ok(())
+    });
+}
+
+/// What these append waits for peers, so it must be known that there are some.
+fn start_appending(store: &Store, tasks: &Tasks) {
+    let (erasing, stop) = (store.clone(), tasks.stop());
+    tasks.spawn("receipts", async move {
+        erasing.run_receipts(stop).await;
+        Ok(())
+    });
+    let (reading, stop) = (store.clone(), tasks.stop());
+    tasks.spawn("unread", async move {
+        reading.keep_reading(RELEASE, stop).await;
+        Ok(())
+    });
+    let (parted, stop) = (store.clone(), tasks.stop());
+    tasks.spawn("branches", async move {
+        parted.keep_to_staying_branches(stop).await;
         Ok(())
     });
 }

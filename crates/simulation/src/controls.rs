@@ -238,7 +238,8 @@ impl Tables {
     fn carry_out(&mut self, subject: &Sha256, below: u64, key: &DeploymentKey) -> (u64, u64) {
         let files = self.files_of(subject, key);
         let (mut versions, mut bodies) = (0, BTreeSet::new());
-        for row in self.logs.values_mut().flat_map(|rows| &mut rows.records) {
+        let rows = self.logs.values_mut().flat_map(|rows| &mut rows.records);
+        for row in rows.chain(self.snapshot.early_rows_mut()) {
             let is_of = |file: &FileId| files.contains(file);
             let is_old = row.version.as_ref().is_some_and(|version| is_of(&version.file));
             if is_old && row.generation < below {
@@ -247,11 +248,6 @@ impl Tables {
                 row.forget();
             }
         }
-        let is_old = |row: &Row| row.version.as_ref().is_some_and(|v| files.contains(&v.file));
-        let early = self.snapshot.drop_early(|row| is_old(row) && row.generation < below);
-        versions += early.len() as u64;
-        let named = early.iter().filter(|row| !row.is_pruned).filter_map(Row::body);
-        bodies.extend(named.map(|body| body.sha256));
         for file in &files {
             self.rebuild(file, key);
         }

@@ -281,12 +281,7 @@ impl Tables {
         key: &DeploymentKey,
     ) -> (FileState, BTreeMap<[u8; 16], Dot>) {
         let (mut state, mut known) = self.base(file, key);
-        let here = self.logs.iter().flat_map(|(log, rows)| {
-            let dot = |sequence| Dot { log: log.clone(), sequence };
-            rows.records.iter().zip(1..).map(move |(row, sequence)| (dot(sequence), row))
-        });
-        let early = self.snapshot.early().map(|(dot, row)| (dot.clone(), row));
-        for (dot, row) in here.chain(early) {
+        for (dot, row) in self.rows() {
             let Some(version) = row.version.as_ref().filter(|v| v.file == *file) else { continue };
             if row.generation > state.generation() {
                 known.clear();
@@ -296,6 +291,15 @@ impl Tables {
             }
         }
         (state, known)
+    }
+
+    /// All records, those of each log in its order; heads that are ahead of their logs come last.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = (Dot, &Row)> {
+        let here = self.logs.iter().flat_map(|(log, rows)| {
+            let dot = |sequence| Dot { log: log.clone(), sequence };
+            rows.records.iter().zip(1..).map(move |(row, sequence)| (dot(sequence), row))
+        });
+        here.chain(self.snapshot.early().map(|(dot, row)| (dot.clone(), row)))
     }
 
     /// What the records of a file are added to: while history is missing, what is known.

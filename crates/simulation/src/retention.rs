@@ -39,20 +39,9 @@ impl Tables {
     /// The versions that lose their body.
     fn going(&self, retention: &Retention, now_micros: u64) -> Vec<Dot> {
         let mut histories: BTreeMap<&FileId, Vec<Whole>> = BTreeMap::new();
-        for (log, rows) in &self.logs {
-            for (row, sequence) in rows.records.iter().zip(1..) {
-                let Some(version) = row.version.as_ref().filter(|_| !row.is_pruned) else {
-                    continue;
-                };
-                let dot = Dot { log: log.clone(), sequence };
-                let whole = Whole { dot, stamp: version.stamp, has_body: version.body.is_some() };
-                histories.entry(&version.file).or_default().push(whole);
-            }
-        }
-        for (dot, row) in self.snapshot.early().filter(|(_, row)| !row.is_pruned) {
+        for (dot, row) in self.rows().filter(|(_, row)| !row.is_pruned) {
             let Some(version) = &row.version else { continue };
-            let (dot, has_body) = (dot.clone(), version.body.is_some());
-            let whole = Whole { dot, stamp: version.stamp, has_body };
+            let whole = Whole { dot, stamp: version.stamp, has_body: version.body.is_some() };
             histories.entry(&version.file).or_default().push(whole);
         }
         let of_file =

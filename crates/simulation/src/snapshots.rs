@@ -100,15 +100,14 @@ impl Held {
         self.heads.iter().map(|(dot, early)| (dot, &early.row))
     }
 
+    /// The same to change.
+    pub(crate) fn early_rows_mut(&mut self) -> impl Iterator<Item = &mut Row> {
+        self.heads.values_mut().map(|early| &mut early.row)
+    }
+
     /// The log came as far as a head. What is here of it stays as it is, unless it is of a branch that gave way.
     pub(crate) fn arrived(&mut self, dot: &Dot, chain: Chain) -> Option<Row> {
         self.heads.remove(dot).map(|early| early.row).filter(|row| row.chain == chain)
-    }
-
-    /// Drops those that nobody may have any more; returns them.
-    pub(crate) fn drop_early(&mut self, goes: impl Fn(&Row) -> bool) -> Vec<Row> {
-        let gone = self.heads.extract_if(.., |_, early| goes(&early.row));
-        gone.map(|(_, early)| early.row).collect()
     }
 
     /// Where what came last is erased, goes on after a file that is still there, or begins again.

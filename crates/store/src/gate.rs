@@ -78,15 +78,14 @@ impl Store {
         self.inner.gate.shut();
     }
 
-    /// There is no other site to wait for.
+    /// There is no other site to wait for, and so none that was told of a number that is not here.
     pub fn wait_for_nobody(&self) {
-        self.inner.gate.has_peers.store(false, Ordering::Release);
         self.inner.own.memory.confirm();
-        self.inner.gate.open();
     }
 
     /// A peer has told all that it has, and [`Store::peer_has`] has heard it; again with each heartbeat. In doubt this
-    /// opens the gate only a second after the first answer: another peer may know more.
+    /// opens the gate only a second after the first answer, unless who waits there has waited so long: another peer may
+    /// know more.
     pub fn peer_answered(&self) {
         let first = *self.inner.gate.answered.get_or_init(Instant::now);
         if !self.inner.own.memory.is_in_doubt() || first.elapsed() >= ANSWER {
@@ -111,16 +110,14 @@ impl Store {
     async fn open_gate_alone(&self) -> Result<(), StoreError> {
         let _opener = self.inner.gate.opener.lock().await;
         if !self.inner.gate.is_open() {
-            let is_answered = self.inner.gate.answered.get().is_some();
-            if !is_answered {
+            let is_in_doubt = self.inner.own.memory.is_in_doubt();
+            if !is_in_doubt || self.inner.gate.answered.get().is_none() {
                 tracing::info!("no peer has answered within a second; backups are taken without");
-            }
-            if self.inner.own.memory.is_in_doubt() {
-                if !is_answered {
+                if is_in_doubt {
                     self.judge_alone().await?;
                 }
-                self.inner.own.memory.confirm();
             }
+            self.inner.own.memory.confirm();
             self.inner.gate.open();
         }
         Ok(())

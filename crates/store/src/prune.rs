@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use bruri_domain::{
     Body, Dot, FileId, FileState, HeldBy, Retention,
-    limits::{COMMIT_TRIES_MAX, RETENTION_FILES_MAX, RETENTION_RESTS, RETENTION_VERSIONS_MAX},
+    limits::{
+        COMMIT_TRIES_MAX, JOB_LEASE_SECONDS, RETENTION_FILES_MAX, RETENTION_RESTS,
+        RETENTION_VERSIONS_MAX,
+    },
 };
 use sqlx::PgConnection;
 use tokio::time::{Instant, sleep};
@@ -24,6 +27,8 @@ use crate::{
 };
 
 const JOB: &str = "retention";
+/// A longer one might outlast the lease.
+const REST_MAX: Duration = Duration::from_secs(JOB_LEASE_SECONDS / 4);
 
 /// What retention goes by.
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +81,7 @@ impl Store {
                 }
                 Err(error) => return Err(error),
             }
-            sleep(began.elapsed().saturating_mul(RETENTION_RESTS)).await;
+            sleep(began.elapsed().saturating_mul(RETENTION_RESTS).min(REST_MAX)).await;
         }
         done.bodies = self.delete_dropped().await?;
         metrics::pruned(done.versions, done.bodies);

@@ -31,7 +31,7 @@ struct Noted {
 impl Told {
     /// Whether any of it is news.
     fn note(&self, context: &Context, ours: &SiteName) -> bool {
-        let mut noted = self.lock();
+        let (mut noted, mut is_news) = (self.lock(), false);
         for (log, _) in context.logs().filter(|(log, _)| log.site != *ours) {
             let last = context.last_of(log);
             let known = noted.highest.get(log).copied();
@@ -39,9 +39,10 @@ impl Told {
             if has_room && known.unwrap_or(0) < last {
                 noted.highest.insert(log.clone(), last);
                 noted.unwritten.insert(log.clone());
+                is_news = true;
             }
         }
-        !noted.unwritten.is_empty()
+        is_news
     }
 
     fn unwritten(&self) -> Vec<Dot> {

@@ -1,6 +1,6 @@
 //! When the epoch of a site's logs ends, and that it ends once.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use bruri_domain::{Chain, Cursor, Dot, Epoch, LogKind, Sha256, SiteName};
 use futures_util::future::join_all;
@@ -296,12 +296,13 @@ async fn in_doubt_every_peer_has_a_second_to_tell_what_it_read_before_anything_i
     site.store.wait_for_peers();
     site.store.peer_answered();
     let file = file_of(1);
-    let tells = async {
-        let read = Dot { log: kept.log.id.clone(), sequence: 9 };
-        site.store.peer_was_told(&[read]).await.unwrap();
-        site.store.peer_answered();
-    };
-    let (put, ()) = tokio::join!(site.put(&file, "b"), tells);
+    let mut put = Box::pin(site.put(&file, "b"));
+    let at_once = tokio::time::timeout(Duration::from_millis(500), &mut put).await;
+    assert!(at_once.is_err(), "the second has not passed");
+    let read = Dot { log: kept.log.id.clone(), sequence: 9 };
+    site.store.peer_was_told(&[read]).await.unwrap();
+    site.store.peer_answered();
+    let put = put.await;
     assert_ne!(put.dot.unwrap().log, kept.log.id, "a number that was read is not given again");
     assert_succeeds(&site, &kept).await;
     site.close().await;
