@@ -112,6 +112,7 @@ fn store_status(error: &StoreError) -> StatusCode {
         | StoreError::HistoryIncomplete
         | StoreError::StatesIncomplete
         | StoreError::SnapshotMoved
+        | StoreError::PartingUnheard(_)
         | StoreError::Migrate(_)
         | StoreError::Compression(_)
         | StoreError::Database(_)

@@ -30,7 +30,8 @@ pub fn status(error: &StoreError) -> Status {
         | StoreError::BelowFloor(_)
         | StoreError::HistoryIncomplete
         | StoreError::StatesIncomplete
-        | StoreError::SnapshotMoved => Status::failed_precondition(error.to_string()),
+        | StoreError::SnapshotMoved
+        | StoreError::PartingUnheard(_) => Status::failed_precondition(error.to_string()),
         StoreError::Migrate(_) => {
             tracing::error!(error = error as &dyn Error, "answering FAILED_PRECONDITION");
             Status::failed_precondition(error.to_string())

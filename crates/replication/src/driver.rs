@@ -282,7 +282,7 @@ impl Driver {
     fn fetch(&mut self, link: LinkId, number: u64, fetch: Fetch) {
         let inputs = self.replication.inner.inputs.clone();
         let Some(channel) = self.channels.get(&link).cloned() else {
-            let result = Err(FetchError { text: "no connection".to_owned() });
+            let result = Err(FetchError { text: "no connection".to_owned(), parted: false });
             return inputs.notify(Input::Fetched { link, number, result });
         };
         self.tasks.spawn(async move {

@@ -38,6 +38,8 @@ pub(crate) async fn settle(
     channel: Channel,
     log: &LogId,
 ) -> Result<(), SettleError> {
+    // Without all their records the files that a branch touched cannot be made anew.
+    store.give_snapshot_up().await?;
     let ours = end_of(store, log).await?;
     let mut search = Search::within(ours.sequence);
     let mut forked_at = None;

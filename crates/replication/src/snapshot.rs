@@ -16,7 +16,7 @@ use bruri_domain::{
 use bruri_store::{Copied, CopiedFile, CopiedHead, IncomingStates, StoreError};
 use bruri_wire::{
     proto::replication::v1::{
-        self as proto, get_records_response::Answer,
+        self as proto, get_records_response::Answer, refusal::Reason,
         replication_service_client::ReplicationServiceClient,
     },
     record::{RawRecord, decode_envelope, decode_state, decode_version, encode_state},
@@ -72,6 +72,7 @@ pub async fn states<S: Store>(
         absent_bodies: copied.absent.iter().map(|hash| hash.as_bytes().to_vec()).collect(),
         logs: logs.iter().map(Into::into).collect(),
         is_last: copied.is_last,
+        partings: copied.partings.iter().map(Into::into).collect(),
     })
 }
 
@@ -94,21 +95,28 @@ fn encode_file(copied: &CopiedFile, logs: &mut Vec<Log>) -> proto::CopiedFile {
     proto::CopiedFile { realm, name, state: encode_state(&copied.state), heads }
 }
 
-/// The records of a log after a place, if they are here and follow it.
+/// The records of a log after a place, if they are here and follow it; else why not.
 ///
 /// # Errors
 /// Where the store cannot tell.
 pub async fn records<S: Store>(
     store: &S,
     from: &Cursor,
-) -> Result<Option<proto::Batch>, StoreError> {
-    if store.chain_at(from).await? != Some(from.chain) {
-        return Ok(None);
+) -> Result<Result<proto::Batch, Reason>, StoreError> {
+    match store.chain_at(from).await {
+        Ok(Some(chain)) if chain == from.chain => {}
+        Ok(Some(_)) => return Ok(Err(Reason::Fork)),
+        Ok(None) => return Ok(Err(Reason::UnknownLog)),
+        Err(StoreError::BelowFloor(_)) => return Ok(Err(Reason::BelowFloor)),
+        Err(error) => return Err(error),
     }
-    let page = store.records_after(&from.log.id, from.sequence).await?;
-    let Some(last) = page.chains.last().copied() else { return Ok(None) };
+    let page = match store.records_after(&from.log.id, from.sequence).await {
+        Err(StoreError::BelowFloor(_)) => return Ok(Err(Reason::BelowFloor)),
+        page => page?,
+    };
+    let Some(last) = page.chains.last().copied() else { return Ok(Err(Reason::UnknownLog)) };
     let (first, chain) = (from.sequence.saturating_add(1), last.0.as_bytes().to_vec());
-    Ok(Some(supply::batch(&from.log, first, page, chain)))
+    Ok(Ok(supply::batch(&from.log, first, page, chain)))
 }
 
 /// Reads the key of the file after which a peer wants states.
@@ -170,7 +178,8 @@ pub(crate) fn check(
     if files.is_empty() && !chunk.is_last {
         return Err(invalid("files").into());
     }
-    let copied = Copied { files, bodies, absent, is_last: chunk.is_last };
+    let (partings, is_last) = (cursors(chunk.partings)?, chunk.is_last);
+    let copied = Copied { files, bodies, absent, partings, is_last };
     Ok(IncomingStates { after, vector, copied })
 }
 
@@ -254,12 +263,16 @@ pub(crate) async fn fetch(channel: Channel, fetch: Fetch) -> Result<Portion, Fet
                 let response = client.get_records(request).await?.into_inner();
                 match response.answer.ok_or(invalid("answer"))? {
                     Answer::Batch(batch) => Ok(Portion::Records { from, batch }),
-                    Answer::Refusal(refusal) => Err(FetchError { text: refusal.text }),
+                    Answer::Refusal(refusal) => {
+                        let parted = refusal.reason() == Reason::Fork;
+                        Err(FetchError { text: refusal.text, parted })
+                    }
                 }
             }
         }
     };
-    let silent = |_| FetchError { text: "no word from the peer for too long".to_owned() };
+    let silent =
+        |_| FetchError { text: "no word from the peer for too long".to_owned(), parted: false };
     let result = timeout(ANSWER, asked).await.map_err(silent).flatten();
     metrics::fetched(half, result.is_ok());
     result
@@ -286,25 +299,26 @@ pub(crate) async fn answer_records<S: Store>(
         .ok_or(invalid("from"))
         .and_then(Cursor::try_from)
         .map_err(|error| bad(&error))?;
-    let refused = |reason: proto::refusal::Reason, text: String| {
-        let (wanted, reason) = (Some((&from).into()), reason.into());
-        Answer::Refusal(proto::Refusal { wanted, reason, text })
-    };
-    let answer = match records(store, &from).await {
-        Ok(Some(batch)) => {
+    let answer = match records(store, &from).await.map_err(|error| unavailable(&error))? {
+        Ok(batch) => {
             metrics::supplied(Half::Records);
             Answer::Batch(batch)
         }
-        Ok(None) => refused(
-            proto::refusal::Reason::UnknownLog,
-            format!("{} is not here after {}", from.log.id, from.sequence),
-        ),
-        Err(error @ StoreError::BelowFloor(_)) => {
-            refused(proto::refusal::Reason::BelowFloor, error.to_string())
+        Err(reason) => {
+            let (text, wanted) = (why_not(&from, reason), Some((&from).into()));
+            Answer::Refusal(proto::Refusal { wanted, reason: reason.into(), text })
         }
-        Err(error) => return Err(unavailable(&error)),
     };
     Ok(proto::GetRecordsResponse { answer: Some(answer) })
+}
+
+/// Why records after a place are not supplied, for people.
+pub fn why_not(from: &Cursor, reason: Reason) -> String {
+    let Cursor { log, sequence, .. } = from;
+    match reason {
+        Reason::Fork => format!("{} has another record here at {sequence}: it forked", log.id),
+        _ => format!("{} is not here after {sequence}", log.id),
+    }
 }
 
 fn bad(error: &InvalidMessage) -> Status {
@@ -320,7 +334,7 @@ fn unavailable(error: &StoreError) -> Status {
 
 impl From<InvalidMessage> for FetchError {
     fn from(error: InvalidMessage) -> Self {
-        Self { text: format!("the peer sent what is not understood: {error}") }
+        Self { text: format!("the peer sent what is not understood: {error}"), parted: false }
     }
 }
 
@@ -330,6 +344,6 @@ impl From<Status> for FetchError {
             Code::Unimplemented => "its release cannot supply a snapshot".to_owned(),
             _ => format!("the peer says: {}", status.message()),
         };
-        Self { text }
+        Self { text, parted: false }
     }
 }

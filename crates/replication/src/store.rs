@@ -75,6 +75,9 @@ pub trait Store: Send + Sync {
         states: &IncomingStates,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
+    /// Ends a snapshot that is not filled in: all is as the records say that are here.
+    fn give_snapshot_up(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
+
     /// Fills in history that a snapshot passed over, whole or not at all.
     fn fill(&self, batch: &IncomingBatch) -> impl Future<Output = Result<(), ApplyError>> + Send;
 }
@@ -135,6 +138,10 @@ impl Store for bruri_store::Store {
         bruri_store::Store::take_states(self, states).await
     }
 
+    async fn give_snapshot_up(&self) -> Result<(), StoreError> {
+        bruri_store::Store::give_snapshot_up(self).await
+    }
+
     async fn fill(&self, batch: &IncomingBatch) -> Result<(), ApplyError> {
         bruri_store::Store::fill(self, batch).await
     }
@@ -178,6 +185,14 @@ pub async fn perform<S: Store>(job: Job, store: &S, key: &DeploymentKey) -> Done
         Job::Apply { from, batch, .. } => {
             let result = apply(store, &from, batch, key).await;
             Done::Applied { from, result }
+        }
+        Job::GiveSnapshotUp => {
+            let given_up = store.give_snapshot_up().await;
+            let result = match given_up {
+                Ok(()) => store.snapshot().await,
+                Err(error) => Err(error),
+            };
+            Done::Snapshot { result: result.map_err(|error| failure(&error)) }
         }
         Job::ReadSnapshot => {
             Done::Snapshot { result: store.snapshot().await.map_err(|error| failure(&error)) }
@@ -269,6 +284,9 @@ async fn take<S: Store>(
             match store.take_states(&states).await {
                 Ok(()) => {}
                 Err(StoreError::SnapshotMoved) => return Err(Unapplied::CursorMoved),
+                Err(error @ StoreError::PartingUnheard(_)) => {
+                    return Err(Unapplied::Invalid(error.to_string()));
+                }
                 Err(error) => return Err(Unapplied::Store(failure(&error))),
             }
         }

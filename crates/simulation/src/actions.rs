@@ -64,7 +64,8 @@ impl World {
             let (at, site) = (self.some_site(), self.some_site());
             // Of a log that forked only its origin can say which branch stays, and only who has the other one what it
             // was: all are let meet first, as operators are told to.
-            if self.is_up(at) && !self.sites.iter().any(|site| site.went_back) {
+            let went_back = self.sites.iter().any(|site| site.went_back);
+            if self.is_up(at) && !went_back && !self.is_ahead_somewhere() {
                 self.retire(at, site);
             }
         } else {

@@ -20,7 +20,7 @@ pub(crate) struct Controls {
     receipts: BTreeMap<Random, BTreeMap<SiteName, BTreeSet<Random>>>,
     members: Membership,
     /// Files of which it was forgotten what phones had seen, until that is told.
-    forgotten: BTreeSet<FileId>,
+    pub(crate) forgotten: BTreeSet<FileId>,
 }
 
 #[derive(Clone, Debug)]
@@ -221,13 +221,10 @@ impl Tables {
                 receipts.entry(site.clone()).or_default().insert(receipt.random);
             }
             (Control::Member(member), _) => self.controls.members.apply(member.clone()),
+            (Control::Branch(branch), _) => self.told_parting(&branch.parting(site)),
             // What says nothing of files here.
             (
-                Control::Realm(_)
-                | Control::Release(_)
-                | Control::Branch(_)
-                | Control::Erasure(_)
-                | Control::Lift(_),
+                Control::Realm(_) | Control::Release(_) | Control::Erasure(_) | Control::Lift(_),
                 _,
             ) => {}
         }

@@ -1,15 +1,13 @@
 //! Databases that go back in time: what the store in memory knows of its epochs, judged by the same rule as Postgres.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bruri_domain::{
     Applied, Context, Cursor, DeploymentKey, Dot, Epoch, FileId, FileState, Held, Identity, Log,
-    LogId, LogKind, Predecessor, SiteName, Version, Witness,
+    LogId, LogKind, Predecessor, SiteName, Witness,
     epoch::ending,
-    fork::{Moved, Parting},
     mutant::{self, Mutant},
 };
-use bruri_wire::record::encode_version;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
 use crate::memory::{Memory, Row, Tables};
@@ -227,37 +225,6 @@ impl Memory {
         };
         own.iter().filter(is_fork).map(|cursor| cursor.log.id.clone()).collect()
     }
-
-    /// Sets a log back to a place that it shares with the branch that stays. Returns the files that were touched and
-    /// the versions that lost their place; none where it may not be.
-    pub fn set_back(&self, parting: &Parting) -> Option<(BTreeSet<FileId>, BTreeSet<[u8; 16]>)> {
-        let (to, mut tables) = (&parting.common, self.lock());
-        let is_own = to.log.id.site == tables.files_log().site;
-        let is_open = tables.own.contains(&to.log.id);
-        if is_open || (is_own && tables.set_back.contains_key(&to.log.id)) {
-            return None;
-        }
-        let common = usize::try_from(to.sequence).ok()?;
-        let rows = tables.logs.get_mut(&to.log.id)?;
-        let void = rows.records.split_off(common.min(rows.records.len()));
-        let void_end = std::mem::replace(&mut rows.cursor, to.clone()).sequence;
-        tables.wanted.retain(|dot| dot.log != to.log.id || dot.sequence <= to.sequence);
-        tables.set_back.insert(to.log.id.clone(), (parting.sequence(), parting.stays));
-        let versions = void.iter().filter_map(|row| row.version.as_ref());
-        let (touched, moved): (BTreeSet<FileId>, _) =
-            versions.map(|version| (version.file.clone(), version.random)).unzip();
-        if is_own {
-            tables.void_ends.insert(to.log.id.clone(), void_end);
-            let end = tables.append_again(&void, to, &self.key);
-            self.beside().saw(&end);
-        }
-        for file in &touched {
-            tables.rebuild(file, &self.key);
-        }
-        tables.remembered.retain(|(file, _), _| !touched.contains(file));
-        tables.sweep();
-        Some((touched, moved))
-    }
 }
 
 impl Tables {
@@ -357,30 +324,5 @@ impl Tables {
             self.own.insert(next.id.clone());
             beside.saw(&self.begin(next));
         }
-    }
-
-    /// Writes a void branch once more at the end of the open log, as [`bruri_store::Store::set_back`] does.
-    fn append_again(&mut self, void: &[Row], to: &Cursor, key: &DeploymentKey) -> Cursor {
-        let open = self.open_log(to.log.kind);
-        let before = self.logs.get(&open).map_or(0, |rows| rows.cursor.sequence);
-        let mut moved = Moved::beyond(to.log.id.clone(), to.sequence);
-        for (row, offset) in void.iter().zip(1..) {
-            if let Some(version) = &row.version {
-                let dot = Dot { log: open.clone(), sequence: before + offset };
-                moved.note(version.file.clone(), to.sequence + offset, dot);
-            }
-        }
-        for row in void {
-            let version: Option<Version> = row.version.as_ref().map(|v| moved.version(v));
-            let raw = version.as_ref().map(|v| encode_version(v, row.generation, key));
-            let raw = raw.unwrap_or_else(|| row.raw.clone());
-            if let Some(rows) = self.logs.get_mut(&open) {
-                rows.push(raw, row.generation, version);
-                if let Some(again) = rows.records.last_mut() {
-                    again.is_pruned = row.is_pruned;
-                }
-            }
-        }
-        self.logs.get(&open).map_or_else(|| to.clone(), |rows| rows.cursor.clone())
     }
 }

@@ -61,7 +61,7 @@ impl World {
         self.changed(at);
     }
 
-    fn stamp(&self, number: usize) -> Stamp {
+    pub(crate) fn stamp(&self, number: usize) -> Stamp {
         let clock = &self.sites[number].clock;
         let micros = clock.issuer.issue(clock.wall(self.now));
         Stamp { micros, trusted: clock.trusted }
@@ -78,7 +78,14 @@ impl World {
         let site = &mut self.sites[number];
         let (forgotten, members) = (site.memory.take_forgotten(), site.memory.members());
         self.truth.forget_phones(number, &forgotten);
-        let Some(process) = &mut site.process else { return };
+        if site.process.is_none() {
+            return;
+        }
+        if site.memory.has_due_partings() {
+            let (takes, incarnation) = (self.rng.random_range(0..300_000), site.incarnation);
+            self.after(takes, What::KeepToBranches { site: number, incarnation });
+        }
+        let Some(process) = &mut self.sites[number].process else { return };
         if process.members != members {
             process.members = members.clone();
             self.tell_soon(number, Input::Members(members));

@@ -33,6 +33,10 @@ pub struct Tables {
     pub(crate) numbered_by: Option<Identity>,
     /// Logs that forked: where the branch that stays begins, and its chain there.
     pub(crate) set_back: BTreeMap<LogId, (u64, Chain)>,
+    /// Those of which their sites told, and for which nothing was done yet.
+    pub(crate) partings_due: BTreeSet<LogId>,
+    /// Up to where states that came with snapshots may know of logs.
+    pub(crate) stated: BTreeMap<LogId, u64>,
     /// The last number of the branch that gave way, of logs of this site's own.
     pub(crate) void_ends: BTreeMap<LogId, u64>,
     /// Versions of the branch that stays that were written again, until somebody asks.
@@ -88,6 +92,8 @@ impl Memory {
             own: own.iter().map(|log| log.id.clone()).collect(),
             numbered_by: None,
             set_back: BTreeMap::new(),
+            partings_due: BTreeSet::new(),
+            stated: BTreeMap::new(),
             void_ends: BTreeMap::new(),
             given_again: BTreeSet::new(),
             logs: BTreeMap::new(),
@@ -150,6 +156,14 @@ impl Memory {
         tables.knows_more(&state) || state == tables.fold(file, &self.key).0
     }
 
+    /// Whether a state knows of records that are not here yet, or one that may be on its way does.
+    pub(crate) fn is_ahead(&self) -> bool {
+        let tables = self.lock();
+        let end = |log: &LogId| tables.logs.get(log).map_or(0, |rows| rows.cursor.sequence);
+        let is_coming = tables.snapshot.on_their_way().any(|dot| dot.sequence > end(&dot.log));
+        is_coming || tables.files.values().any(|state| tables.knows_more(state))
+    }
+
     /// Whether each log has a record for every place up to its cursor, and their chain.
     pub fn is_whole(&self) -> bool {
         let is_whole = |rows: &Rows| {
@@ -208,6 +222,13 @@ impl Memory {
     /// All versions that are known.
     pub fn all_known(&self) -> BTreeSet<[u8; 16]> {
         self.lock().versions.values().flat_map(|known| known.keys().copied()).collect()
+    }
+
+    /// All versions whose records are here.
+    pub fn all_held(&self) -> BTreeSet<[u8; 16]> {
+        let tables = self.lock();
+        let held = tables.rows().filter_map(|(_, row)| Some(row.version.as_ref()?.random));
+        held.collect()
     }
 
     /// The logs that the site appends to.
@@ -390,6 +411,11 @@ impl Store for Memory {
 
     async fn take_states(&self, states: &IncomingStates) -> Result<(), StoreError> {
         self.take(states)
+    }
+
+    async fn give_snapshot_up(&self) -> Result<(), StoreError> {
+        self.end_snapshot();
+        Ok(())
     }
 
     async fn fill(&self, batch: &IncomingBatch) -> Result<(), ApplyError> {

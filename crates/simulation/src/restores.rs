@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use bruri_domain::{
-    Cursor, LogId,
+    Chain, Cursor, LogId,
     fork::{Parting, Search},
     mutant::{self, Mutant},
 };
@@ -14,7 +14,11 @@ use bruri_replication::{
 use futures_util::FutureExt as _;
 use rand::Rng as _;
 
-use crate::{epochs::Restored, memory::Memory, world::World};
+use crate::{
+    epochs::Restored,
+    memory::Memory,
+    world::{What, World},
+};
 
 impl World {
     /// A copy of a site's database is made, to be put back some time.
@@ -27,6 +31,9 @@ impl World {
     pub(crate) fn restore(&mut self, number: usize, down_micros: u64) {
         // One that goes back again while its fork is being healed appends its branch twice.
         if self.sites[number].went_back {
+            return;
+        }
+        if self.is_ahead_somewhere() {
             return;
         }
         let Some((dump, phones)) = self.sites[number].dump.clone() else {
@@ -55,7 +62,7 @@ impl World {
         self.sites[number].memory.restore(dump, how);
         self.truth.put_back(number, phones);
         let anywhere: BTreeSet<[u8; 16]> =
-            self.sites.iter().flat_map(|site| site.memory.all_known()).collect();
+            self.sites.iter().flat_map(|site| site.memory.all_held()).collect();
         let there = self.sites[number].memory.all_known();
         self.truth.went_back(&there, &anywhere);
         self.report.restored += 1;
@@ -63,6 +70,12 @@ impl World {
             // It polls the counters.
             self.input_now(number, Input::Changed);
         }
+    }
+
+    /// Whether a state that came with a snapshot knows of records that are not here yet: with their origin they may go
+    /// for good, and then no two sites come to the same.
+    pub(crate) fn is_ahead_somewhere(&self) -> bool {
+        self.sites.iter().any(|site| !site.memory.is_filled() || site.memory.is_ahead())
     }
 
     /// Whether phones elsewhere were answered with numbers of its logs of which there is no record yet.
@@ -104,12 +117,23 @@ impl World {
         self.input(number, incarnation, Input::Settled { link, log, error });
     }
 
+    /// Branches that gave way are dropped, of which their sites told.
+    pub(crate) fn keep_to_branches(&mut self, number: usize, incarnation: u64) {
+        if self.alive(number, incarnation).is_none() {
+            return;
+        }
+        if self.sites[number].stalled_until > self.now {
+            return self.after(100_000, What::KeepToBranches { site: number, incarnation });
+        }
+        if self.sites[number].memory.keep_to_staying_branches() {
+            self.note_effects(number);
+            self.tell_soon(number, Input::Changed);
+        }
+    }
+
     fn set_back(&mut self, number: usize, peer: usize, log: &LogId) -> Result<(), &'static str> {
         let (ours, theirs) = (&self.sites[number].memory, &self.sites[peer].memory);
-        if !ours.is_filled() {
-            // Without all their records the files that the branch touched cannot be made anew.
-            return Err("history is missing");
-        }
+        ours.end_snapshot();
         let Some(end) = ours.cursors().into_iter().find(|cursor| cursor.log.id == *log) else {
             return Ok(());
         };
@@ -122,7 +146,7 @@ impl World {
             let mut compared = Vec::new();
             for sequence in probes {
                 let place = Cursor { sequence, ..end.clone() };
-                let (ours, theirs) = (chain_at(ours, &place), chain_at(theirs, &place));
+                let (ours, theirs) = (chain_at(ours, &place)?, chain_at(theirs, &place)?);
                 if let Some(theirs) = theirs.filter(|_| theirs != ours)
                     && forked_at.is_none_or(|(at, _)| sequence < at)
                 {
@@ -136,18 +160,20 @@ impl World {
         let Some((_, stays)) = forked_at.filter(|(at, _)| *at == place.sequence + 1) else {
             return Ok(());
         };
-        let Some(chain) = chain_at(ours, &place) else { return Ok(()) };
-        if let Some((touched, moved)) =
-            ours.set_back(&Parting { common: Cursor { chain, ..place }, stays })
-        {
-            self.truth.forget_phones(number, &touched);
+        let Some(chain) = chain_at(ours, &place)? else { return Ok(()) };
+        let parting = Parting { common: Cursor { chain, ..place }, stays };
+        let told = (self.rng.random(), self.stamp(number));
+        if let Some(moved) = self.sites[number].memory.set_back(&parting, told) {
             self.truth.moved(moved);
             self.report.forked += 1;
+            self.note_effects(number);
         }
         Ok(())
     }
 }
 
-fn chain_at(memory: &Memory, place: &Cursor) -> Option<bruri_domain::Chain> {
-    memory.chain_at(place).now_or_never()?.ok()?
+/// The chain there; none where the log is not so long, an error where history is missing.
+fn chain_at(memory: &Memory, place: &Cursor) -> Result<Option<Chain>, &'static str> {
+    let chain = memory.chain_at(place).now_or_never();
+    chain.map_or(Err("no answer"), |chain| chain.map_err(|_| "history is missing"))
 }

@@ -109,7 +109,7 @@ pub(crate) fn refused(job: Job) -> Done {
             let result = Err(Unapplied::Store(failure));
             Done::Applied { from, result }
         }
-        Job::ReadSnapshot => Done::Snapshot { result: Err(failure) },
+        Job::ReadSnapshot | Job::GiveSnapshotUp => Done::Snapshot { result: Err(failure) },
         Job::Take { .. } => Done::Taken { result: Err(Unapplied::Store(failure)) },
     }
 }

@@ -6,18 +6,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bruri_domain::{
-    Chain, Cursor, DeploymentKey, Dot, FileId, FileState, Log, LogId, Sha256, fork::is_void,
-    snapshot::least,
+    Chain, Cursor, DeploymentKey, Dot, FileId, FileState, Log, LogId, Sha256, snapshot::least,
 };
 use bruri_replication::{
     engine::io::{Fetch, FetchError, Input, LinkId, Portion},
-    snapshot::{records, states},
+    snapshot::{records, states, why_not},
 };
 use bruri_store::{
-    ApplyError, Copied, CopiedFile, CopiedHead, Gap, Incoming, IncomingBatch, IncomingStates,
-    Snapshot, StoreError,
+    ApplyError, Copied, CopiedFile, CopiedHead, Gap, IncomingBatch, IncomingStates, Snapshot,
+    StoreError,
 };
-use bruri_wire::record::{RawRecord, decode_envelope, decode_version, encode_state};
+use bruri_wire::{
+    proto::replication::v1::refusal::Reason,
+    record::{RawRecord, decode_envelope, decode_version, encode_state},
+};
 use futures_util::FutureExt as _;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
@@ -40,10 +42,10 @@ pub struct Snapshots {
 }
 
 impl Snapshots {
-    /// In one of two schedules whose databases do not go back in time.
-    pub(crate) fn draw(seed: u64, restores: u32, millis: u64) -> Option<Self> {
+    /// In one of two schedules.
+    pub(crate) fn draw(seed: u64, millis: u64) -> Option<Self> {
         let mut rng = StdRng::seed_from_u64(seed ^ 0x736e_6170);
-        let drawn = rng.random_ratio(1, 2) && restores == 0;
+        let drawn = rng.random_ratio(1, 2);
         let late = rng.random_ratio(1, 2);
         let late_millis = if late { rng.random_range(0..millis) } else { 0 };
         drawn.then(|| Self { beyond: rng.random_range(0..=12), late_millis })
@@ -55,7 +57,7 @@ impl Snapshots {
 pub(crate) struct Held {
     copying: Option<(FileId, u64)>,
     noted: Vec<Cursor>,
-    gaps: BTreeMap<LogId, Gap>,
+    pub(crate) gaps: BTreeMap<LogId, Gap>,
     /// Records of heads that came with states, ahead of their logs.
     heads: BTreeMap<Dot, Early>,
     /// What suppliers knew whose chunks are on their way.
@@ -105,6 +107,18 @@ impl Held {
         self.heads.values_mut().map(|early| &mut early.row)
     }
 
+    /// What states name that suppliers sent, whether they came or were lost.
+    pub(crate) fn on_their_way(&self) -> impl Iterator<Item = &Dot> {
+        self.lore.values().flat_map(BTreeMap::values)
+    }
+
+    /// Takes out those of a log beyond a place.
+    pub(crate) fn early_beyond(&mut self, log: &LogId, sequence: u64) -> Vec<(u64, Row)> {
+        let is_beyond = |dot: &Dot, _: &mut Early| dot.log == *log && dot.sequence > sequence;
+        let taken = self.heads.extract_if(.., is_beyond);
+        taken.map(|(dot, early)| (dot.sequence, early.row)).collect()
+    }
+
     /// The log came as far as a head. What is here of it stays as it is, unless it is of a branch that gave way.
     pub(crate) fn arrived(&mut self, dot: &Dot, chain: Chain) -> Option<Row> {
         self.heads.remove(dot).map(|early| early.row).filter(|row| row.chain == chain)
@@ -137,9 +151,14 @@ impl Memory {
     /// One file at a time, so that much happens between two chunks.
     pub(crate) fn copy_after(&self, after: Option<&FileId>) -> Result<Copied, StoreError> {
         let tables = self.lock();
+        if !tables.partings_due.is_empty() {
+            // They may know of a branch that gave way.
+            return Err(StoreError::StatesIncomplete);
+        }
+        let partings = tables.partings();
         let mut later = tables.files.iter().filter(|(file, _)| after.is_none_or(|a| *file > a));
         let Some((file, state)) = later.next() else {
-            return Ok(Copied { is_last: true, ..Copied::default() });
+            return Ok(Copied { partings, is_last: true, ..Copied::default() });
         };
         let heads = state.heads().iter().map(|head| tables.head(&head.dot));
         let heads = heads.collect::<Option<Vec<_>>>().ok_or(StoreError::StatesIncomplete)?;
@@ -148,13 +167,13 @@ impl Memory {
         let bodies = tables.contents(&named);
         let absent = named.into_iter().filter(|hash| !bodies.contains_key(hash)).collect();
         let files = vec![CopiedFile { file: file.clone(), state: state.clone(), heads }];
-        Ok(Copied { files, bodies, absent, is_last: later.next().is_none() })
+        Ok(Copied { files, bodies, absent, partings, is_last: later.next().is_none() })
     }
 
     pub(crate) fn held(&self) -> Snapshot {
         let tables = self.lock();
         let gaps = tables.snapshot.gaps.values().cloned().collect();
-        Snapshot { copying: tables.snapshot.copying.clone(), gaps }
+        Snapshot { copying: tables.snapshot.copying.clone(), gaps, given_up: false }
     }
 
     pub(crate) fn take(&self, states: &IncomingStates) -> Result<(), StoreError> {
@@ -200,14 +219,21 @@ impl Tables {
         if at != states.after {
             return Err(StoreError::SnapshotMoved);
         }
+        if !self.partings_due.is_empty() {
+            return Err(StoreError::StatesIncomplete);
+        }
+        let is_unheard = |ours: &Cursor| !states.copied.partings.contains(ours);
+        if let Some(unheard) = self.partings().into_iter().find(is_unheard) {
+            return Err(StoreError::PartingUnheard(unheard.log.id));
+        }
+        for cursor in &states.vector {
+            let known = self.stated.entry(cursor.log.id.clone()).or_default();
+            *known = (*known).max(cursor.sequence);
+            self.begin(cursor.log.clone());
+        }
         let site = self.files_log().site;
         let others = states.vector.iter().filter(|cursor| cursor.log.id.site != site);
         let mut theirs: Vec<Cursor> = others.cloned().collect();
-        if states.after.is_none() {
-            for cursor in &theirs {
-                self.begin(cursor.log.clone());
-            }
-        }
         theirs.retain(|cursor| !self.snapshot.gaps.contains_key(&cursor.log.id));
         self.snapshot.noted = match states.after {
             None => theirs,
@@ -285,10 +311,7 @@ impl Tables {
         for floor in std::mem::take(&mut self.snapshot.noted) {
             let filled = self.begin(floor.log.clone());
             let Some(rows) = self.logs.get_mut(&floor.log.id) else { continue };
-            // One that was set back goes there record by record.
-            let stays = self.set_back.get(&floor.log.id);
-            let follows = stays.is_none_or(|(sequence, _)| *sequence <= filled.sequence);
-            if floor.sequence <= filled.sequence || !follows {
+            if floor.sequence <= filled.sequence {
                 continue;
             }
             for _ in filled.sequence..floor.sequence {
@@ -307,67 +330,13 @@ impl Tables {
         }
     }
 
-    fn fill_in(&mut self, batch: &IncomingBatch, key: &DeploymentKey) -> Result<(), ApplyError> {
-        let id = &batch.from.log.id;
-        let moved = || ApplyError::CursorMoved(id.clone());
-        let gap = self.snapshot.gaps.get(id).filter(|gap| gap.filled == batch.from);
-        let Gap { mut filled, floor } = gap.cloned().ok_or_else(moved)?;
-        let (mut rows, mut places) = (Vec::new(), Vec::<(u64, Chain)>::new());
-        for incoming in &batch.records {
-            if filled.sequence == floor.sequence {
-                break;
-            }
-            filled.sequence += 1;
-            filled.chain = filled.chain.next(&incoming.raw.envelope);
-            places.push((filled.sequence, filled.chain));
-            rows.push((filled.clone(), incoming));
-        }
-        if is_void(places, (floor.sequence, floor.chain)) {
-            return Err(ApplyError::VoidBranch(id.clone()));
-        }
-        for (place, incoming) in rows {
-            self.fill_one(&place, incoming, batch, key);
-        }
-        if filled.sequence < floor.sequence {
-            self.snapshot.gaps.insert(id.clone(), Gap { filled, floor });
-        } else {
-            self.snapshot.gaps.remove(id);
-        }
-        Ok(())
-    }
-
-    /// The file's state knows of the version, but one that was erased since.
-    fn fill_one(
-        &mut self,
-        place: &Cursor,
-        incoming: &Incoming,
-        batch: &IncomingBatch,
-        key: &DeploymentKey,
-    ) {
-        let dot = Dot { log: place.log.id.clone(), sequence: place.sequence };
-        let generation = incoming.envelope.generation;
-        let version = incoming.version.clone();
-        let version = version.filter(|v| generation >= self.floor(&v.file, key));
-        let mut raw = incoming.raw.clone();
-        if version.is_none() && incoming.version.is_some() {
-            raw.payload = None;
-        }
-        let early = self.snapshot.arrived(&dot, place.chain);
-        let body = version.as_ref().and_then(|version| version.body).map(|body| body.sha256);
-        let content = body.and_then(|body| batch.bodies.get_key_value(&body));
-        let content = content.filter(|_| early.is_none());
-        self.bodies.extend(content.map(|(hash, content)| (*hash, content.clone())));
-        if let Some(version) = &version
-            && generation == self.state(&version.file, key).generation()
-        {
-            let known = self.versions.entry(version.file.clone()).or_default();
-            known.insert(version.random, dot.clone());
-        }
-        let is_absent = body.is_some_and(|body| !self.bodies.contains_key(&body));
-        let is_pruned = early.map_or(is_absent, |early| early.is_pruned);
-        if let Some(blank) = self.row_mut(&dot) {
-            *blank = Row { raw, chain: place.chain, generation, version, is_pruned };
-        }
+    /// Where the branches begin that stay, of logs that forked.
+    fn partings(&self) -> Vec<Cursor> {
+        let cursor = |(id, (sequence, chain)): (&LogId, &(u64, Chain))| {
+            let log = self.logs.get(id)?.cursor.log.clone();
+            Some(Cursor { log, sequence: *sequence, chain: *chain })
+        };
+        self.set_back.iter().filter_map(cursor).collect()
     }
 }
 
@@ -400,7 +369,7 @@ impl World {
         let Some(peer) = self.sites[site].peers.get(place).copied() else { return };
         let cut = self.is_cut(site, peer) || self.is_cut(peer, site);
         let result = if cut || self.sites[peer].process.is_none() {
-            Err(FetchError { text: "no answer".to_owned() })
+            Err(FetchError { text: "no answer".to_owned(), parted: false })
         } else {
             self.portion_of(peer, fetch)
         };
@@ -415,8 +384,8 @@ impl World {
 
     fn portion_of(&self, peer: usize, fetch: Fetch) -> Result<Portion, FetchError> {
         let memory = &self.sites[peer].memory;
-        let failed = |error: StoreError| FetchError { text: error.to_string() };
-        let nothing = || FetchError { text: "it is not here".to_owned() };
+        let failed = |error: StoreError| FetchError { text: error.to_string(), parted: false };
+        let nothing = || FetchError { text: "it is not here".to_owned(), parted: false };
         match fetch {
             Fetch::States { after } => {
                 let chunk = states(memory, after.as_ref()).now_or_never().ok_or_else(nothing)?;
@@ -424,7 +393,11 @@ impl World {
             }
             Fetch::Records { from } => {
                 let batch = records(memory, &from).now_or_never().ok_or_else(nothing)?;
-                let batch = batch.map_err(failed)?.ok_or_else(nothing)?;
+                let refused = |reason| FetchError {
+                    text: why_not(&from, reason),
+                    parted: reason == Reason::Fork,
+                };
+                let batch = batch.map_err(failed)?.map_err(refused)?;
                 Ok(Portion::Records { from, batch })
             }
         }

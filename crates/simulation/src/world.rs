@@ -65,6 +65,7 @@ pub(crate) enum What {
     OpenGate { site: usize, incarnation: u64 },
     Settle { site: usize, incarnation: u64, link: LinkId, log: LogId },
     LookAfter { site: usize, incarnation: u64 },
+    KeepToBranches { site: usize, incarnation: u64 },
     Fetch { site: usize, incarnation: u64, link: LinkId, number: u64, fetch: Fetch },
     Restart { site: usize },
     Act,
@@ -176,6 +177,7 @@ impl World {
                 self.settle(site, incarnation, link, log);
             }
             What::LookAfter { site, incarnation } => self.look_after(site, incarnation),
+            What::KeepToBranches { site, incarnation } => self.keep_to_branches(site, incarnation),
             What::Fetch { site, incarnation, link, number, fetch } => {
                 self.answer_portion((site, incarnation), (link, number), fetch);
             }
@@ -361,7 +363,8 @@ impl World {
         let sites = || members.iter().map(|number| &self.sites[*number]);
         let rests = |site: &Site| {
             let is_due = site.memory.due_receipt().is_some();
-            site.process.is_some() && !is_due && site.memory.is_filled()
+            let has_rest = is_due || site.memory.has_due_partings();
+            site.process.is_some() && !has_rest && site.memory.is_filled()
         };
         if !sites().all(rests) {
             return false;

@@ -15,9 +15,9 @@ use crate::{
     columns::{Row, epoch, signed},
     erasures, members,
     numbers::Given,
-    realms,
+    partings, realms,
     records::{self, NumberedRecord, Run, Writing},
-    releases, void,
+    releases,
 };
 
 /// A record that only lacks its number.
@@ -224,7 +224,9 @@ impl Applying<'_> {
             Control::Release(release) => {
                 releases::apply(transaction, &self.place.dot.log.site, release).await
             }
-            Control::Branch(branch) => void::told(transaction, self.place, branch, effects).await,
+            Control::Branch(branch) => {
+                partings::told(transaction, self.place, branch, effects).await
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bruri_domain::{
-    Body, Chain, Dot, FileId, FileState, Log, LogKind, Sha256,
+    Body, Chain, Cursor, Dot, FileId, FileState, Log, LogKind, Sha256,
     limits::{PAGE_BYTES_MAX, SNAPSHOT_FILES_MAX},
 };
 use bruri_wire::record::RawRecord;
@@ -16,6 +16,7 @@ use crate::{
     columns::{self, Row, signed},
     files::{file_id, state_of},
     logs::LogRow,
+    partings,
 };
 
 /// Some files in the order of their keys.
@@ -27,6 +28,8 @@ pub struct Copied {
     pub bodies: BTreeMap<Sha256, Bytes>,
     /// Those that are not here.
     pub absent: BTreeSet<Sha256>,
+    /// Where the branches begin that stay, of logs that forked: their chains there. The states know of no other one.
+    pub partings: Vec<Cursor>,
     /// No file follows.
     pub is_last: bool,
 }
@@ -66,7 +69,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Corrupt`] where a row is damaged: a chunk without its file would hide it.
     /// [`StoreError::StatesIncomplete`] where this site is taking a snapshot, and a head is of a log whose records it has not
-    /// got back yet.
+    /// got back yet, or where it was told of a log that forked and has not dropped yet what is of the branch that gave way.
     pub async fn states_after(&self, after: Option<&FileId>) -> Result<Copied, StoreError> {
         let mut transaction = self.pool().begin().await?;
         sqlx::query!("set transaction isolation level repeatable read, read only")
@@ -74,6 +77,10 @@ impl Store {
             .await?;
         let copying = sqlx::query_scalar!(r#"select exists (select from snapshot) as "is!""#);
         let is_copying = copying.fetch_one(&mut *transaction).await?;
+        if partings::are_due(&mut transaction).await? {
+            return Err(StoreError::StatesIncomplete);
+        }
+        let partings = partings::known(&mut transaction).await?;
         let (states, is_last) = states(&mut transaction, after).await?;
         let mut records = records(&mut transaction, &states).await?;
         let (bodies, absent) = contents(&mut transaction, &states).await?;
@@ -88,7 +95,7 @@ impl Store {
             let heads = heads.collect::<Result<_, _>>()?;
             files.push(CopiedFile { file, state, heads });
         }
-        Ok(Copied { files, bodies, absent, is_last })
+        Ok(Copied { files, bodies, absent, partings, is_last })
     }
 }
 
@@ -97,7 +104,7 @@ fn lost(dot: &Dot) -> StoreError {
 }
 
 /// States within the bounds of a chunk, and whether none follows.
-async fn states(
+pub(crate) async fn states(
     transaction: &mut PgConnection,
     after: Option<&FileId>,
 ) -> Result<(Vec<(FileId, FileState)>, bool), StoreError> {
@@ -181,7 +188,7 @@ async fn logs(
     let mut logs = BTreeMap::new();
     for row in rows {
         let id = row.id;
-        let log = bruri_domain::Cursor::try_from(LogRow {
+        let log = Cursor::try_from(LogRow {
             site: row.site,
             epoch: row.epoch,
             kind: row.kind,

@@ -117,6 +117,9 @@ pub enum StoreError {
     /// Another process of this site has gone on with the snapshot.
     #[error("the snapshot was moved on by somebody else")]
     SnapshotMoved,
+    /// A log forked, and the peer that copied states had not heard which branch stays: they may know of the other one.
+    #[error("the peer has not heard yet which branch of {0} stays")]
+    PartingUnheard(LogId),
     /// What the database holds breaks a rule; somebody or something changed it.
     #[error("table {table}, row {row}: column {column} is damaged")]
     Corrupt {

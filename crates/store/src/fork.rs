@@ -22,7 +22,7 @@ use crate::{
     files::{self, Locking},
     filling,
     numbers::Given,
-    rebuild,
+    partings, rebuild,
     records::{self, NumberedRecord, Run, VersionColumns, Writing},
     remembered,
     unread::{self, Unread},
@@ -53,7 +53,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotThere`] where the log is open, has no such place, or gave way before: it is set
     /// back once, and from then on what it holds stays. [`StoreError::BranchTooLong`] beyond
-    /// 100,000 records. [`StoreError::HistoryIncomplete`] while a snapshot is not filled in.
+    /// 100,000 records. [`StoreError::HistoryIncomplete`] while a snapshot is not filled in: see
+    /// [`Store::give_snapshot_up`].
     pub async fn set_back(&self, parting: &Parting) -> Result<(), StoreError> {
         let to = &parting.common;
         if self.chain_at(to).await? != Some(to.chain) {
@@ -61,13 +62,18 @@ impl Store {
         }
         let mut transaction = self.pool().begin().await?;
         let branch = self.branch(&mut transaction, to).await?;
-        let touched: Vec<FileId> = branch.files().into_iter().collect();
+        let copied = partings::copied_beyond(&mut transaction, to).await?;
+        let touched: Vec<FileId> = branch.files().union(&copied).cloned().collect();
         erasures::begin(&mut transaction).await?;
         let locked = files::lock(&mut transaction, &Locking::of(self.key(), &touched, &[])).await?;
         lock_unchanged(&mut transaction, &branch).await?;
         if filling::is_incomplete(&mut *transaction).await? {
             // Without all their records the files that the branch touched cannot be made anew.
             return Err(StoreError::HistoryIncomplete);
+        }
+        if partings::copied_beyond(&mut transaction, to).await? != copied {
+            // States came before the log was locked.
+            return Err(StoreError::NotThere(to.log.id.clone()));
         }
         let is_own = to.log.id.site == *self.site();
         let mut effects = Effects::default();
@@ -79,6 +85,7 @@ impl Store {
         cut(&mut transaction, &branch, parting).await?;
         let told =
             if is_own { Some(self.tell_branch(&mut transaction, parting).await?) } else { None };
+        partings::done(&mut transaction, branch.row).await?;
         // What only the branch named is to go: an erasure would find it nowhere.
         dropped::note(&mut transaction, branch.bodies()).await?;
         rebuild::rebuild_locked(&mut transaction, &touched, &locked).await?;

@@ -75,7 +75,7 @@ pub(crate) async fn step(
             sqlx::query!(
                 "update snapshot
                     set after_realm = $1, after_name = $2, files = files + $3
-                  where after_realm = $4 and after_name = $5",
+                  where after_realm = $4 and after_name = $5 and not given_up",
                 last.realm.as_str(),
                 last.name.as_str(),
                 count,
@@ -116,16 +116,14 @@ pub(crate) async fn row_of(
     Ok(row.fetch_one(transaction).await?)
 }
 
-/// All states are here: the logs go on from the noted places. One that was set back goes there record by record, for
-/// only so it is known to follow the branch that stays.
+/// All states are here: the logs go on from the noted places.
 pub(crate) async fn jump(transaction: &mut PgConnection) -> Result<(), StoreError> {
     sqlx::query!(
         "update log
             set filled_sequence = sequence, filled_chain = chain,
                 floor_sequence = noted_sequence, floor_chain = noted_chain,
                 sequence = noted_sequence, chain = noted_chain
-          where noted_sequence > sequence and not is_open
-            and (stays_sequence is null or stays_sequence <= sequence)",
+          where noted_sequence > sequence and not is_open",
     )
     .execute(&mut *transaction)
     .await?;

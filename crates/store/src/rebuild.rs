@@ -52,6 +52,23 @@ pub(crate) async fn rebuild_locked(
     Locked { states, erased, .. }: &Locked,
 ) -> Result<(), StoreError> {
     let base = filling::is_incomplete(&mut *transaction).await?.then_some(states);
+    make_anew(transaction, files, (erased, base)).await
+}
+
+/// The same from the records alone, whatever is known beside them.
+pub(crate) async fn from_records(
+    transaction: &mut PgConnection,
+    files: &[FileId],
+    locked: &Locked,
+) -> Result<(), StoreError> {
+    make_anew(transaction, files, (&locked.erased, None)).await
+}
+
+async fn make_anew(
+    transaction: &mut PgConnection,
+    files: &[FileId],
+    (erased, base): (&BTreeMap<FileId, Floor>, Option<&States>),
+) -> Result<(), StoreError> {
     for some in files.chunks(REBUILD_FILES_MAX) {
         let states = fold(&mut *transaction, some, (erased, base)).await?;
         let gone =

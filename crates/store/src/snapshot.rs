@@ -16,10 +16,10 @@ use crate::{
     columns::{self, Row, kind_column, signed},
     copied::{Copied, CopiedHead},
     files::{self, Locked, Locking, file_id},
-    logs::{self, LogRow},
+    logs::LogRow,
     metrics,
     noticed::Noticed,
-    progress,
+    partings, progress,
     records::{self, NumberedRecord, Run, VersionColumns, Writing},
     wanted,
 };
@@ -31,6 +31,8 @@ pub struct Snapshot {
     pub copying: Option<(FileId, u64)>,
     /// What is to be filled in, in the order of logs.
     pub gaps: Vec<Gap>,
+    /// It ends: what came with it goes.
+    pub given_up: bool,
 }
 
 /// Records of a log that a snapshot passed over.
@@ -65,20 +67,22 @@ impl Store {
     /// # Errors
     /// Where the database does not answer.
     pub async fn snapshot(&self) -> Result<Snapshot, StoreError> {
-        let row = sqlx::query!("select after_realm, after_name, files from snapshot")
+        let row = sqlx::query!("select after_realm, after_name, files, given_up from snapshot")
             .fetch_optional(self.pool())
             .await?;
         let mut snapshot = Snapshot::default();
         if let Some(row) = row {
-            let file = file_id(&row.after_realm, &row.after_name)?;
-            snapshot.copying = Some((file, row.files.unsigned_abs()));
+            snapshot.given_up = row.given_up;
+            if !row.given_up {
+                let file = file_id(&row.after_realm, &row.after_name)?;
+                snapshot.copying = Some((file, row.files.unsigned_abs()));
+            }
         }
         let rows = sqlx::query!(
             r#"select site, epoch, kind, predecessor_epoch, predecessor_sequence,
                       predecessor_chain, filled_sequence as "filled!", filled_chain as "filled_chain!",
                       floor_sequence as "floor!", floor_chain as "floor_chain!"
-                 from log where floor_sequence is not null
-                order by site, epoch"#,
+                 from log where floor_sequence is not null"#,
         )
         .fetch_all(self.pool())
         .await?;
@@ -99,6 +103,8 @@ impl Store {
             let floor = Cursor { log: filled.log.clone(), sequence, chain };
             snapshot.gaps.push(Gap { filled, floor });
         }
+        // The database has epochs with a sign.
+        snapshot.gaps.sort_by(|a, b| a.filled.log.id.cmp(&b.filled.log.id));
         Ok(snapshot)
     }
 
@@ -106,7 +112,9 @@ impl Store {
     /// them.
     ///
     /// # Errors
-    /// [`StoreError::SnapshotMoved`] where the chunk does not begin where the last one ended.
+    /// [`StoreError::SnapshotMoved`] where the chunk does not begin where the last one ended. Where the states may know
+    /// of a branch that gave way [`StoreError::PartingUnheard`], or [`StoreError::StatesIncomplete`] where that is being
+    /// dropped here.
     pub async fn take_states(&self, states: &IncomingStates) -> Result<(), StoreError> {
         let bodies = states.copied.bodies.iter();
         let packed = bodies.map(|(hash, content)| Ok((*hash, pack(content)?)));
@@ -133,6 +141,7 @@ impl Store {
         let names: Vec<FileId> = names.into_iter().collect();
         let locking = Locking::of(self.key(), &names, &names);
         let mut locked = files::lock(&mut transaction, &locking).await?;
+        partings::hold(&mut transaction, &states.copied.partings).await?;
         self.go_on(&mut transaction, states).await?;
         let here = wanted::keep_present(&mut transaction, &states.copied.absent).await?;
         let absent = states.copied.absent.difference(&here).copied().collect();
@@ -166,11 +175,7 @@ impl Store {
         if let Some(last) = last.or(states.after.as_ref()) {
             progress::step(transaction, states, last).await?;
         }
-        if states.after.is_none() {
-            for cursor in self.others(&states.vector) {
-                logs::insert_cursor(transaction, &Cursor::at_beginning(cursor.log.clone())).await?;
-            }
-        }
+        partings::note_stated(transaction, &states.vector).await?;
         self.note(transaction, states).await
     }
 

@@ -179,8 +179,9 @@ impl Store {
         .await?;
         let row = Row { table: "record", key: log };
         match stored.map(|stored| (stored.chain, stored.missing)) {
+            // A head that came with a state may be there, alone.
+            Some((_, Some(true))) => Err(StoreError::BelowFloor(log.clone())),
             Some((Some(chain), _)) => row.chain("chain", &chain).map(Some),
-            Some((None, Some(true))) => Err(StoreError::BelowFloor(log.clone())),
             _ if cursor.sequence == 0 => Ok(Some(Chain::begin(&cursor.log))),
             _ => Ok(None),
         }

@@ -221,6 +221,8 @@ pub enum Portion {
 pub struct FetchError {
     /// The text.
     pub text: String,
+    /// It has the place that was asked for with another chain: the log forked.
+    pub parted: bool,
 }
 
 /// Why a link does not work.

@@ -94,6 +94,14 @@ impl Level {
         }
     }
 
+    /// Less of its logs is here than there was: nobody knows any more until when we have all it had.
+    pub(crate) fn lose(&mut self, site: &SiteName, now: Moment) {
+        if let Some(known) = self.sites.get_mut(site) {
+            *known = Known { by: BTreeMap::new(), since: now };
+            self.told = None;
+        }
+    }
+
     /// The peer there does not expect to hear of a site any more.
     pub(crate) fn gone(&mut self, link: LinkId, site: &SiteName) {
         let known = self.sites.get_mut(site);

@@ -383,6 +383,11 @@ impl Session {
         })
     }
 
+    /// A log has gone back here: what the last heartbeat told is not all here any more.
+    pub(crate) fn lose_level(&mut self) {
+        self.is_level = false;
+    }
+
     /// Our cursor of a log has moved; `lags` where the peer still has more. Returns whether it is level now.
     pub(crate) fn moved(&mut self, state: &LogState, lags: bool) -> bool {
         let log = &state.log.id;
@@ -391,7 +396,8 @@ impl Session {
             // It tells again only what changes there.
             self.unlike.remove(log);
         }
-        if is_like && lags {
+        if lags {
+            // It may have been level with the peer, and gone back.
             self.lagging.insert(log.clone());
         }
         !lags && (self.lagging.remove(log) || is_like)

@@ -50,7 +50,7 @@ use self::{
         SupplyId, Time,
     },
     level::Level,
-    link::{Link, State},
+    link::{Link, Session, State},
     logs::Logs,
     readings::Readings,
     snapshot::Snapshots,
@@ -278,6 +278,8 @@ impl Engine {
                     if back {
                         self.start_over(&log);
                         self.own_went_back(&log);
+                        self.lose_level(&log);
+                        self.snapshots.read_again();
                     }
                     self.moved(&log);
                     self.waiting.insert(log);
@@ -294,6 +296,13 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// A log has gone back: of its site we do not have what we had.
+    fn lose_level(&mut self, log: &LogId) {
+        self.level.lose(&log.site, self.time.now);
+        let sessions = self.links.iter_mut().filter_map(Link::session_mut);
+        sessions.for_each(Session::lose_level);
     }
 
     /// Our cursor of a log has moved.

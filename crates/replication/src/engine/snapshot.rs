@@ -10,7 +10,7 @@ use std::{
 };
 
 use bruri_domain::{
-    Cursor, Log, LogId, LogKind,
+    Cursor, Log, LogId, LogKind, SiteName,
     limits::{
         ERASURE_WAIT_MILLIS, SNAPSHOT_AVOID_MILLIS, SNAPSHOT_LAG_RECORDS_DEFAULT,
         SNAPSHOT_LAG_SHARE,
@@ -81,7 +81,8 @@ impl Default for Snapshots {
 impl Snapshots {
     /// States are being copied: not all are here.
     pub(super) fn is_copying(&self) -> bool {
-        self.begun || self.kept.as_ref().is_some_and(|kept| kept.copying.is_some())
+        let is_kept = |kept: &Snapshot| kept.copying.is_some() || kept.given_up;
+        self.begun || self.kept.as_ref().is_some_and(is_kept)
     }
 
     /// Whether a log is not taken now: its records wait for the states.
@@ -91,7 +92,7 @@ impl Snapshots {
 
     /// What is to be asked for next.
     fn wanted(&self) -> Option<Fetch> {
-        let kept = self.kept.as_ref()?;
+        let kept = self.kept.as_ref().filter(|kept| !kept.given_up)?;
         if self.taking.is_some() || self.next.is_some() {
             return self.next.clone();
         }
@@ -126,6 +127,12 @@ impl Snapshots {
         (self.asked, self.arrived, self.next) = (None, None, None);
     }
 
+    /// What the store has of a snapshot may be other than it told.
+    pub(super) fn read_again(&mut self) {
+        self.kept = None;
+        self.start_over();
+    }
+
     fn log(&mut self, text: String) {
         if self.logged != text {
             tracing::warn!(error = text, "a snapshot waits; trying on");
@@ -153,7 +160,9 @@ impl Engine {
     /// Does what there is to do for a snapshot now.
     pub(super) fn go_on_with_snapshot(&mut self) {
         let snapshots = &mut self.snapshots;
-        if snapshots.kept.is_none() && !snapshots.reading && snapshots.retry_at <= self.time.now {
+        // Another task goes on with one that is given up.
+        let is_known = snapshots.kept.as_ref().is_some_and(|kept| !kept.given_up);
+        if !is_known && !snapshots.reading && snapshots.retry_at <= self.time.now {
             snapshots.reading = true;
             self.effects.push(Effect::Do(Job::ReadSnapshot));
         }
@@ -197,9 +206,17 @@ impl Engine {
             Fetch::States { .. } => self.has_control_logs_of(link),
             Fetch::Records { from } => {
                 let offer = self.logs.get(&from.log.id).and_then(|state| state.offers.get(&link));
-                offer.is_some_and(|offer| offer.sequence > from.sequence)
+                // What its origin offered is forgotten where it refused what we wanted of it.
+                let is_origin = || self.leads_to(link, &from.log.id.site);
+                offer.map_or_else(is_origin, |offer| offer.sequence > from.sequence)
             }
         }
+    }
+
+    fn leads_to(&self, link: LinkId, site: &SiteName) -> bool {
+        let place = usize::try_from(link.0).ok();
+        let session = place.and_then(|place| self.links.get(place)?.session());
+        session.is_some_and(|session| session.site == *site)
     }
 
     fn is_avoided(&self, link: LinkId) -> bool {
@@ -222,7 +239,8 @@ impl Engine {
 
     /// Looks whether this site is so far behind a peer that it takes a snapshot.
     pub(super) fn think_of_snapshot(&mut self) {
-        let is_idle = |kept: &Snapshot| kept.copying.is_none() && kept.gaps.is_empty();
+        let is_idle =
+            |kept: &Snapshot| kept.copying.is_none() && kept.gaps.is_empty() && !kept.given_up;
         if self.snapshots.begun || !self.snapshots.kept.as_ref().is_some_and(is_idle) {
             return;
         }
@@ -280,19 +298,26 @@ impl Engine {
     pub(super) fn snapshot_read(&mut self, result: Result<Snapshot, Failure>) {
         self.snapshots.reading = false;
         match result {
-            Ok(kept) => self.keep(kept),
+            Ok(kept) => {
+                self.keep(kept);
+                // Where it was given up, logs have gone back.
+                self.readings.want(self.time.now);
+            }
             Err(_) => self.snapshots.retry_at = self.time.now.saturating_add(RETRY),
         }
     }
 
     fn keep(&mut self, kept: Snapshot) {
         let was_copying = self.snapshots.is_copying();
-        let had_gaps = self.snapshots.kept.as_ref().is_some_and(|kept| !kept.gaps.is_empty());
-        if had_gaps && kept.gaps.is_empty() {
+        let before = self.snapshots.kept.as_ref();
+        if before.is_some_and(|before| !before.gaps.is_empty()) && kept.gaps.is_empty() {
             tracing::info!("the history that the snapshot passed over is filled in");
         }
         self.snapshots.begun = false;
         self.snapshots.kept = Some(kept);
+        if self.snapshots.kept.as_ref().is_some_and(|kept| kept.given_up) {
+            self.snapshots.retry_at = self.time.now.saturating_add(RETRY);
+        }
         if was_copying && !self.snapshots.is_copying() {
             tracing::info!("all states of files are here; history follows");
         }
@@ -320,6 +345,7 @@ impl Engine {
                 snapshots.next = snapshots.after(&portion);
                 snapshots.arrived = Some((link, portion));
             }
+            Err(error) if error.parted => self.give_snapshot_up(error.text),
             Err(error) => {
                 // Where it was only just begun, the logs are taken as ever.
                 let is_given_up = std::mem::take(&mut snapshots.begun);
@@ -333,6 +359,15 @@ impl Engine {
         }
     }
 
+    /// A log forked that jumped: nobody can say what lies between the branch that was here and the place to which it
+    /// jumped. It goes back, and the fork is seen and healed as ever.
+    fn give_snapshot_up(&mut self, text: String) {
+        self.snapshots.read_again();
+        self.snapshots.reading = true;
+        self.snapshots.log(text);
+        self.effects.push(Effect::Do(Job::GiveSnapshotUp));
+    }
+
     /// The store has taken a portion, or not.
     pub(super) fn taken(&mut self, result: Result<Snapshot, Unapplied>) {
         let now = self.time.now;
@@ -341,8 +376,7 @@ impl Engine {
             Ok(kept) => return self.keep(kept),
             Err(Unapplied::CursorMoved) => {
                 // Another brurid of this site was faster: go on from there.
-                self.snapshots.kept = None;
-                return self.snapshots.start_over();
+                return self.snapshots.read_again();
             }
             Err(Unapplied::Store(failure)) => {
                 self.snapshots.retry_at = now.saturating_add(RETRY);

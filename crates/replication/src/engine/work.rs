@@ -84,6 +84,8 @@ pub enum Job {
     },
     /// What this site has of a snapshot.
     ReadSnapshot,
+    /// End a snapshot that is not filled in: a log forked that it brought forward.
+    GiveSnapshotUp,
     /// Check a portion of a snapshot and take it in.
     Take {
         /// What a peer sent.

@@ -58,9 +58,11 @@ impl Sites {
             52..84 => self.apply(site).await,
             84..89 => self.erase(site, &file).await,
             89..92 => self.lift(site, &file).await,
-            92..96 => self.prune(site).await,
-            96..98 => self.set_back(site).await,
-            _ => self.open_epoch(site).await,
+            92..95 => self.prune(site).await,
+            95..97 => self.set_back(site).await,
+            97 => self.give_up(site).await,
+            98 if !self.tried.contains(&"epoch") => self.open_epoch(site).await,
+            _ => self.keep_to_branches(site).await,
         };
         self.tried.push(name);
         let count = self.tried.len();
@@ -205,33 +207,60 @@ impl Sites {
         "prune"
     }
 
-    /// A peer's log goes back, as after a fork: its other branch is refused from then on.
+    /// A log that nobody writes to goes back, as after a fork: its other branch is refused from then on, and where it
+    /// is the site's own it tells so and writes again what was on it.
     async fn set_back(&mut self, site: usize) -> &'static str {
-        let (number, site) = (site, &self.all[site]);
-        let is_set_back = |cursor: &&Cursor| {
-            let of_site = cursor.log.id.site == names::site(number);
-            !of_site && cursor.log.kind == LogKind::Files && cursor.sequence > 2
+        let closed = |site: &Site, cursor: &Cursor| {
+            let id = &cursor.log.id;
+            let is_open = site.memory.open_logs().contains(id);
+            !is_open && cursor.log.kind == LogKind::Files && cursor.sequence > 2
         };
-        let cursors = site.memory.cursors();
-        let Some(end) = cursors.iter().find(is_set_back) else { return "nothing set back" };
-        if self.tried.contains(&"set back") || !site.memory.is_filled() {
+        let has_own = |site: &&Site| {
+            let is_own = |at: &Cursor| at.log.id.site == *site.real.site() && closed(site, at);
+            site.memory.cursors().iter().any(is_own)
+        };
+        let own = self.all.iter().find(has_own);
+        if self.tried.contains(&if own.is_some() { "set back" } else { "peer set back" }) {
             return "nothing set back";
         }
+        let name = if own.is_some() { "set back" } else { "peer set back" };
+        let site = own.unwrap_or(&self.all[site]);
+        site.give_up().await;
+        let cursors = site.memory.cursors();
+        let is_set_back = |at: &&Cursor| {
+            closed(site, at) && (own.is_none() || at.log.id.site == *site.real.site())
+        };
+        let Some(end) = cursors.iter().find(is_set_back) else { return "nothing set back" };
         let back = Cursor { sequence: end.sequence - 2, ..end.clone() };
         let chain = site.memory.chain_at(&back).await.unwrap().unwrap();
         let stays = Chain(Sha256::of(b"another branch"));
         let parting = Parting { common: Cursor { chain, ..back }, stays };
         site.real.set_back(&parting).await.unwrap();
-        assert!(site.memory.set_back(&parting).is_some());
-        "set back"
+        // Of a peer's log no record is written.
+        let told = match site.controls().await.pop() {
+            Some(Control::Branch(branch)) => (branch.random, branch.stamp),
+            _ => ([0; 16], Stamp { trusted: false, micros: 0 }),
+        };
+        assert!(site.memory.set_back(&parting, told).is_some());
+        name
+    }
+
+    /// What sites told of logs of theirs that forked is done with.
+    async fn keep_to_branches(&mut self, site: usize) -> &'static str {
+        let due = self.all.iter().find(|site| site.memory.has_due_partings());
+        let site = due.unwrap_or(&self.all[site]);
+        site.real.drop_void_branches().await.unwrap();
+        if site.memory.keep_to_staying_branches() { "branches" } else { "no branches" }
+    }
+
+    async fn give_up(&mut self, site: usize) -> &'static str {
+        self.all[site].give_up().await;
+        "give up"
     }
 
     /// A peer has more of the site's own log than the site, or was told of more: both open the next epochs.
     async fn open_epoch(&mut self, site: usize) -> &'static str {
         let site = &self.all[site];
-        if self.tried.contains(&"epoch") {
-            return "no epoch";
-        }
         let log = site.open_log(LogKind::Files);
         let end = site.memory.cursors().into_iter().find(|cursor| cursor.log.id == log).unwrap();
         let ahead = Cursor { sequence: end.sequence + 1, chain: Chain(Sha256::of(b"more")), ..end };
@@ -323,9 +352,20 @@ impl Site {
         Some((from, batch))
     }
 
+    /// Ends a snapshot that is not filled in.
+    async fn give_up(&self) {
+        self.real.give_snapshot_up().await.unwrap();
+        self.memory.end_snapshot();
+    }
+
     async fn last_control(&self) -> Control {
+        self.controls().await.pop().unwrap()
+    }
+
+    /// What the site has written in Postgres and not yet in memory.
+    async fn controls(&self) -> Vec<Control> {
         let log = self.open_log(LogKind::Control);
-        self.controls_after(&log, self.end(&log)).await.pop().unwrap()
+        self.controls_after(&log, self.end(&log)).await
     }
 
     async fn controls_after(&self, log: &LogId, after: u64) -> Vec<Control> {

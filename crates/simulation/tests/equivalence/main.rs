@@ -44,8 +44,8 @@ async fn memory_and_postgres_come_to_the_same() {
         }
     }
     for name in [
-        "erase", "lift", "set back", "epoch", "prune", "apply", "put", "look", "blind", "states",
-        "fill",
+        "erase", "lift", "set back", "branches", "give up", "epoch", "prune", "apply", "put",
+        "look", "blind", "states", "fill",
     ] {
         assert!(tried.contains(&name), "{name} was not tried with seed {first}");
     }

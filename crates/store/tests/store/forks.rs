@@ -9,22 +9,20 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use crate::kit::{
-    Site, Twin, dump, file_of, next_batch, number, pull, pull_control, pull_own, verify_logs,
-};
+use crate::kit::{Site, Twin, dump, file_of, next_batch, number, pull, pull_own, verify_logs};
 
 /// London, and Tokyo that has all of its log before London's database was put back.
-struct Scene {
-    london: Site,
-    tokyo: Site,
+pub(crate) struct Scene {
+    pub(crate) london: Site,
+    pub(crate) tokyo: Site,
     twin: Twin,
     /// Where the branches part.
-    common: Cursor,
+    pub(crate) common: Cursor,
 }
 
 /// London's file 1 is of before; files 2 and 3 are of the branch that Tokyo holds; 4 and 5 of that which
 /// London wrote after the dump was put back, without witness.
-async fn forked(database: &PgConnectOptions) -> Scene {
+pub(crate) async fn forked(database: &PgConnectOptions) -> Scene {
     let scene = gone_back(database).await;
     for text in ["four", "four again", "four at last"] {
         scene.london.put(&file_of(4), text).await;
@@ -51,7 +49,7 @@ async fn gone_back(database: &PgConnectOptions) -> Scene {
 }
 
 /// The site's open log of files, or the one like that.
-async fn log_of(site: &Site, like: Option<&Cursor>) -> Cursor {
+pub(crate) async fn log_of(site: &Site, like: Option<&Cursor>) -> Cursor {
     let vector = site.store.vector().await.unwrap();
     let is_it = |at: &&Cursor| match like {
         Some(like) => at.log.id == like.log.id,
@@ -71,12 +69,12 @@ async fn put_back(site: &Site, to: &Cursor) {
     }
 }
 
-async fn versions(site: &Site, file: &FileId) -> usize {
+pub(crate) async fn versions(site: &Site, file: &FileId) -> usize {
     site.store.versions(file, None, 9).await.map_or(0, |versions| versions.len())
 }
 
 /// London is told what Tokyo has, and gives way.
-async fn give_way(scene: &Scene) {
+pub(crate) async fn give_way(scene: &Scene) {
     let theirs = log_of(&scene.tokyo, Some(&scene.common)).await;
     let forked = scene.london.store.peer_has(&[theirs]).await.unwrap();
     assert_eq!(forked.first(), Some(&scene.common.log.id));
@@ -90,7 +88,7 @@ async fn parting(scene: &Scene) -> Parting {
     Parting { common: scene.common.clone(), stays }
 }
 
-async fn end(scene: Scene) {
+pub(crate) async fn end(scene: Scene) {
     scene.london.close().await;
     scene.tokyo.close().await;
     scene.twin.drop_it().await;
@@ -343,66 +341,4 @@ async fn a_number_that_somebody_has_seen_is_not_given_again(
     london.close().await;
     tokyo.close().await;
     twin.drop_it().await;
-}
-
-#[sqlx::test(migrator = "bruri_store::MIGRATOR")]
-async fn a_site_that_took_the_branch_that_gave_way_from_a_third_one_drops_it_when_the_origin_says_so(
-    _: PgPoolOptions,
-    database: PgConnectOptions,
-) {
-    let scene = forked(&database).await;
-    let Scene { london, tokyo, common, .. } = &scene;
-    let twin = Twin::create(&database, 2).await;
-    // Behind a hub that has London's void branch; and one that has nothing of London yet.
-    let paris = Site::open("paris", &twin.options).await;
-    pull(&london.store, &paris.store).await;
-    assert_eq!(versions(&paris, &file_of(4)).await, 3);
-
-    give_way(&scene).await;
-    // Without a word of where the branches part, nothing is dropped.
-    assert_eq!(paris.store.drop_void_branches().await.unwrap(), 0);
-    pull_control(&london.store, &paris.store).await;
-
-    assert_eq!(paris.store.drop_void_branches().await.unwrap(), 1);
-    assert_eq!(log_of(&paris, Some(common)).await, *common);
-    assert_eq!(paris.store.drop_void_branches().await.unwrap(), 0);
-    pull_own(&tokyo.store, &london.store).await;
-    for from in [tokyo, london] {
-        pull(&from.store, &paris.store).await;
-    }
-    assert_eq!(log_of(&paris, Some(common)).await, log_of(tokyo, Some(common)).await);
-    for (file, count) in [(2, 1), (3, 1), (4, 3), (5, 2)] {
-        assert_eq!(versions(&paris, &file_of(file)).await, count, "{file}");
-    }
-    verify_logs(&paris.store, &paris.pool).await;
-    paris.close().await;
-    twin.drop_it().await;
-    end(scene).await;
-}
-
-#[sqlx::test(migrator = "bruri_store::MIGRATOR")]
-async fn the_branch_that_gave_way_is_taken_from_nobody_once_the_origin_has_said_so(
-    _: PgPoolOptions,
-    database: PgConnectOptions,
-) {
-    let scene = forked(&database).await;
-    let Scene { london, common, .. } = &scene;
-    let (hub, twin) = (Twin::create(&database, 2).await, Twin::create(&database, 3).await);
-    let berlin = Site::open("berlin", &hub.options).await;
-    let paris = Site::open("paris", &twin.options).await;
-    pull(&london.store, &berlin.store).await;
-    give_way(&scene).await;
-
-    pull_control(&london.store, &paris.store).await;
-
-    let void = next_batch(&berlin.store, &paris.store, &common.log.id).await.unwrap();
-    let refused = paris.store.apply(&void).await;
-    assert!(matches!(refused, Err(ApplyError::VoidBranch(_))), "{refused:?}");
-    assert_eq!(versions(&paris, &file_of(4)).await, 0);
-    for site in [berlin, paris] {
-        site.close().await;
-    }
-    hub.drop_it().await;
-    twin.drop_it().await;
-    end(scene).await;
 }

@@ -21,6 +21,7 @@ mod history;
 mod logs;
 mod members;
 mod open;
+mod partings;
 mod plans;
 mod proof;
 mod prune;

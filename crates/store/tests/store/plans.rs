@@ -182,8 +182,10 @@ impl Planned {
             let condition = condition.copied().unwrap_or_default();
             let derived = ["Function Scan", "Subquery Scan", "CTE Scan"];
             let derived = derived.iter().any(|node| line.contains(node));
-            // A table of one row at most, and an index that holds nothing but logs with a gap.
-            let small = line.contains(" on snapshot") || line.contains("using log_floor");
+            // A table of one row at most, and indexes that hold nothing but logs with a gap, or that forked.
+            let small =
+                [" on snapshot", "using log_floor", "using log_parting_due", "using log_stays"];
+            let small = small.iter().any(|part| line.contains(part));
             let table = line.contains("Scan") && !derived && !small;
             let narrow = if line.contains(" on record") {
                 ["sequence", "name", "body"].iter().any(|column| condition.contains(column))

@@ -21,7 +21,7 @@ fn large(letter: char) -> String {
 }
 
 /// The next chunk of what `from` has.
-async fn chunk(from: &Store, after: Option<&FileId>) -> IncomingStates {
+pub(crate) async fn chunk(from: &Store, after: Option<&FileId>) -> IncomingStates {
     let vector = files_of(from).await;
     let copied = from.states_after(after).await.unwrap();
     IncomingStates { after: after.cloned(), vector, copied }
@@ -34,18 +34,18 @@ async fn files_of(store: &Store) -> Vec<Cursor> {
 }
 
 /// Takes one chunk and tells whether more follow.
-async fn take(from: &Store, to: &Store) -> bool {
+pub(crate) async fn take(from: &Store, to: &Store) -> bool {
     let after = to.snapshot().await.unwrap().copying.map(|(file, _)| file);
     let states = chunk(from, after.as_ref()).await;
     to.take_states(&states).await.unwrap();
     !states.copied.is_last
 }
 
-async fn take_all(from: &Store, to: &Store) {
+pub(crate) async fn take_all(from: &Store, to: &Store) {
     while take(from, to).await {}
 }
 
-async fn fill_all(from: &Store, to: &Store) {
+pub(crate) async fn fill_all(from: &Store, to: &Store) {
     while let Some(batch) = next_fill(from, to).await {
         to.fill(&batch).await.unwrap();
     }

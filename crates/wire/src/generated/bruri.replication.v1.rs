@@ -39,6 +39,10 @@ pub struct StatesChunk {
     /// No file follows.
     #[prost(bool, tag = "6")]
     pub is_last: bool,
+    /// Where the branches begin that stay, of logs of which the supplier knows that they forked. These states know of no
+    /// other branch of them. An asker that knows of another such log does not take the chunk.
+    #[prost(message, repeated, tag = "7")]
+    pub partings: ::prost::alloc::vec::Vec<Cursor>,
 }
 /// CopiedFile is all that decides what is served of a file.
 #[derive(Clone, PartialEq, ::prost::Message)]
